@@ -1,0 +1,459 @@
+//! The risk service's whole state: one order in, one decision out.
+//!
+//! Everything here is rebuilt after a restart from the verdicts and reports on the streams ([`Desk::recall`],
+//! [`Desk::on_execution`]), so that no restart frees a limit.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+use crate::breaker::{self, Breaker};
+use crate::checks::{self, CheckResult, Context, Figure, Stop};
+use crate::command::{Command, Malformed};
+use crate::fields::FieldFault;
+use crate::ids::{ClOrdId, EntryId, StrategyId, Symbol};
+use crate::limits::Limits;
+use crate::market::Quote;
+use crate::money::{Notional, Price};
+use crate::order::NewOrder;
+use crate::portfolio::Portfolio;
+use crate::reason::{GateRefusal, Reason, VenueRefusal};
+use crate::report::{ExecType, Execution, ExecutionReport, OrdStatus};
+use crate::symbol_rules::SymbolRules;
+use crate::time::{Timestamp, UtcDay};
+use crate::verdict::Verdict;
+use crate::window::{DayCount, Pace};
+
+/// How long a ClOrdID stays taken, days.
+pub const CL_ORD_ID_DAYS: i64 = 35;
+
+/// The stops in force, as last read from Redis.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stops {
+    /// `emergency_stop`
+    pub all: Option<String>,
+    /// `emergency_stop:symbol:<S>`
+    pub symbols: BTreeMap<Symbol, String>,
+    /// `emergency_stop:strategy:<S>`
+    pub strategies: BTreeMap<StrategyId, String>,
+}
+
+impl Stops {
+    /// The widest stop that covers an order.
+    #[must_use]
+    pub fn covering(&self, order: &NewOrder) -> Option<Stop> {
+        let stop = |scope: String, reason: &String| Stop { scope, reason: reason.clone() };
+        if let Some(reason) = &self.all {
+            return Some(stop("all".to_owned(), reason));
+        }
+        if let Some(reason) = self.symbols.get(&order.symbol) {
+            return Some(stop(format!("symbol {}", order.symbol), reason));
+        }
+        self.strategies.get(&order.strategy).map(|reason| stop(format!("strategy {}", order.strategy), reason))
+    }
+}
+
+/// A ClOrdID that was used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// Fingerprint of the content it was used for.
+    pub fingerprint: u64,
+    /// The day in whose bucket it is kept.
+    pub day: UtcDay,
+}
+
+/// What became of one entry of `cdb:orders`.
+#[derive(Debug, Clone)]
+pub enum Decided {
+    /// A new verdict, to be published; an approval has reserved already.
+    Verdict {
+        /// The verdict.
+        verdict: Box<Verdict>,
+        /// How the ClOrdID is remembered; `None` when it was remembered before.
+        seen: Option<Seen>,
+    },
+    /// Same ClOrdID, same content: the original verdict is published again.
+    Replay {
+        /// The id.
+        cl_ord_id: ClOrdId,
+        /// The bucket that knows its verdict.
+        day: UtcDay,
+    },
+    /// Bytes without a readable ClOrdID.
+    DeadLetter(FieldFault),
+}
+
+/// Whether a report speaks for or against the health of the exchange connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Health {
+    Good,
+    Bad,
+    Silent,
+}
+
+/// The state of the deciding risk instance.
+#[derive(Debug)]
+pub struct Desk {
+    limits: Limits,
+    limits_hash: String,
+    epoch: String,
+    portfolio: Portfolio,
+    breaker: Breaker,
+    probe: Option<ClOrdId>,
+    day: DayCount,
+    pace: Pace,
+    seen: BTreeMap<ClOrdId, Seen>,
+    twins: VecDeque<(Timestamp, u64)>,
+    booked: BTreeSet<String>,
+    stops: Stops,
+    state_lost: Option<String>,
+}
+
+impl Desk {
+    /// A desk without history.
+    #[must_use]
+    pub fn new(limits: Limits, limits_hash: String, epoch: String, breaker: Breaker) -> Self {
+        Self {
+            limits,
+            limits_hash,
+            epoch,
+            portfolio: Portfolio::default(),
+            breaker,
+            probe: None,
+            day: DayCount::default(),
+            pace: Pace::default(),
+            seen: BTreeMap::new(),
+            twins: VecDeque::new(),
+            booked: BTreeSet::new(),
+            stops: Stops::default(),
+            state_lost: None,
+        }
+    }
+
+    /// The account.
+    #[must_use]
+    pub const fn portfolio(&self) -> &Portfolio {
+        &self.portfolio
+    }
+    /// The breaker.
+    #[must_use]
+    pub const fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+    /// The owner's limits.
+    #[must_use]
+    pub const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+    /// Why the state cannot be trusted.
+    #[must_use]
+    pub fn state_lost(&self) -> Option<&str> {
+        self.state_lost.as_deref()
+    }
+    /// Approvals of the current UTC day.
+    #[must_use]
+    pub fn day(&self, now: Timestamp) -> DayCount {
+        self.day.on(now)
+    }
+    /// The stops last seen.
+    #[must_use]
+    pub const fn stops(&self) -> &Stops {
+        &self.stops
+    }
+
+    /// Refuses every order from here on, with this reason.
+    pub fn lose_state(&mut self, why: impl Into<String>) {
+        self.state_lost.get_or_insert(why.into());
+    }
+    /// Takes the stops as read from Redis.
+    pub fn on_stops(&mut self, stops: Stops) {
+        self.stops = stops;
+    }
+    /// Takes a symbol's rules.
+    pub fn on_rules(&mut self, rules: SymbolRules) {
+        self.portfolio.on_rules(rules);
+    }
+    /// Takes prices.
+    pub fn on_quote(&mut self, quote: Quote) {
+        self.portfolio.on_quote(quote);
+    }
+    /// Remembers a ClOrdID read back from its bucket.
+    pub fn on_seen(&mut self, cl_ord_id: ClOrdId, seen: Seen) {
+        self.seen.insert(cl_ord_id, seen);
+    }
+    /// Moves the breaker; the new state when it changed.
+    pub fn on_breaker(&mut self, input: breaker::Input, now: Timestamp) -> Option<breaker::State> {
+        let change = self.breaker.on(input, &self.limits, now);
+        if !matches!(self.breaker.state(), breaker::State::HalfOpen { .. }) {
+            self.probe = None;
+        }
+        change
+    }
+
+    /// Decides one entry of `cdb:orders`. An approval reserves its notional and quantity at once.
+    pub fn decide(&mut self, entry: &EntryId, bytes: &[u8], now: Timestamp) -> Decided {
+        let (cl_ord_id, fingerprint, parsed) = match Command::parse(bytes) {
+            Ok(command) => (command.cl_ord_id().clone(), command.fingerprint(), Ok(command)),
+            Err(Malformed { cl_ord_id: None, fault }) => return Decided::DeadLetter(fault),
+            Err(Malformed { cl_ord_id: Some(id), fault }) => (id, content_fingerprint(&[bytes]), Err(fault)),
+        };
+        let known = self.seen.get(&cl_ord_id).copied();
+        if let Some(known) = known
+            && known.fingerprint == fingerprint
+        {
+            return Decided::Replay { cl_ord_id, day: known.day };
+        }
+        let mut verdict = self.blank_verdict(&cl_ord_id, entry, now);
+        match parsed {
+            Err(fault) => {
+                verdict.reason = Some(Reason::Malformed);
+                verdict.detail = fault.to_string();
+                let (value, limit) = (Figure::Name(fault.field), Figure::Word("well formed"));
+                verdict.checks = vec![CheckResult { check: Reason::Malformed, value, limit }];
+            }
+            Ok(command) => self.judge(&mut verdict, command, known.is_some(), now),
+        }
+        let seen = known.is_none().then(|| {
+            let seen = Seen { fingerprint, day: now.day() };
+            self.seen.insert(cl_ord_id, seen);
+            seen
+        });
+        Decided::Verdict { verdict: Box::new(verdict), seen }
+    }
+
+    fn blank_verdict(&self, cl_ord_id: &ClOrdId, entry: &EntryId, now: Timestamp) -> Verdict {
+        Verdict {
+            cl_ord_id: cl_ord_id.clone(),
+            entry: entry.clone(),
+            reason: None,
+            detail: String::new(),
+            checks: Vec::new(),
+            command: None,
+            ref_price: None,
+            notional: None,
+            is_exit: false,
+            limits_hash: self.limits_hash.clone(),
+            epoch: self.epoch.clone(),
+            ts: now,
+            expires_at: now.plus_ms(self.limits.verdict_ttl_ms),
+        }
+    }
+
+    fn judge(&mut self, verdict: &mut Verdict, command: Command, is_id_taken: bool, now: Timestamp) {
+        match &command {
+            Command::New(order) => self.judge_order(verdict, order, is_id_taken, now),
+            // Cancels reduce risk: nothing refuses them but an id that was used for something else.
+            Command::Cancel { .. } | Command::CancelAll { .. } if is_id_taken => {
+                verdict.reason = Some(Reason::DuplicateClOrdId);
+                verdict.detail = "this cl_ord_id was used before for other content; give every cancel its own".into();
+            }
+            Command::Cancel { .. } | Command::CancelAll { .. } => {
+                verdict.detail = "cancels reduce risk and pass every limit".into();
+            }
+        }
+        verdict.command = Some(command);
+    }
+
+    fn judge_order(&mut self, verdict: &mut Verdict, order: &NewOrder, is_id_taken: bool, now: Timestamp) {
+        let content = order_content(order);
+        let stop = self.stops.covering(order);
+        let pace = self.pace.counts(&order.strategy, now);
+        let twin_age_ms = self.twin_age_ms(content, now);
+        let context = Context {
+            order,
+            limits: &self.limits,
+            is_id_taken,
+            stop: stop.as_ref(),
+            state_lost: self.state_lost.as_deref(),
+            breaker: self.breaker.state(),
+            probe: self.probe.as_ref(),
+            rules: self.portfolio.rules(&order.symbol),
+            quote: self.portfolio.quote(&order.symbol),
+            portfolio: &self.portfolio,
+            day: self.day.on(now),
+            pace,
+            twin_age_ms,
+            now,
+        };
+        let evaluation = checks::evaluate(&context);
+        let notional = context.notional();
+        let is_exit = context.is_exit();
+        verdict.ref_price = context.quote.map(|quote| quote.aggressive(order.side));
+        verdict.notional = notional;
+        verdict.is_exit = is_exit;
+        verdict.checks = evaluation.checks;
+        match (evaluation.refusal, notional) {
+            (Some((reason, text)), _) => {
+                verdict.reason = Some(reason);
+                verdict.detail = text;
+            }
+            (None, Some(notional)) => {
+                verdict.detail = format!("worth {}, within every limit", Figure::from(notional));
+                self.reserve(order, content, notional, is_exit, now);
+            }
+            (None, None) => {
+                verdict.reason = Some(Reason::NoReferencePrice);
+                verdict.detail = "the order cannot be valued".into();
+            }
+        }
+    }
+
+    fn reserve(&mut self, order: &NewOrder, content: u64, notional: Notional, is_exit: bool, at: Timestamp) {
+        self.portfolio.reserve(order, notional, is_exit, at);
+        self.pace.record(&order.strategy, at);
+        self.twins.push_back((at, content));
+        if !is_exit {
+            self.day = self.day.plus(notional, at);
+            if matches!(self.breaker.state(), breaker::State::HalfOpen { .. }) {
+                self.probe = Some(order.cl_ord_id.clone());
+            }
+        }
+    }
+
+    fn twin_age_ms(&mut self, content: u64, now: Timestamp) -> Option<i64> {
+        let window_ms = self.limits.duplicate_window_ms;
+        while self.twins.front().is_some_and(|(at, _)| now.since_ms(*at) > window_ms) {
+            self.twins.pop_front();
+        }
+        self.twins.iter().rev().find(|(_, known)| *known == content).map(|(at, _)| now.since_ms(*at).max(0))
+    }
+
+    /// Takes back an approval that was not published because a stop had come between; the order is decided again.
+    /// Pace and day counts stay: they err on the safe side.
+    pub fn withdraw(&mut self, verdict: &Verdict) {
+        self.portfolio.release(&verdict.cl_ord_id);
+        self.seen.remove(&verdict.cl_ord_id);
+        if self.probe.as_ref() == Some(&verdict.cl_ord_id) {
+            self.probe = None;
+        }
+    }
+
+    /// Restores what one of our own published verdicts had reserved and counted.
+    ///
+    /// # Errors
+    /// The verdict cannot be read: then history is incomplete and the caller must lose state.
+    pub fn recall(&mut self, json: &[u8]) -> Result<(), String> {
+        #[derive(Deserialize)]
+        struct Published<'a> {
+            decision: String,
+            #[serde(borrow)]
+            command: Option<&'a RawValue>,
+            notional: Option<Notional>,
+            #[serde(default)]
+            is_exit: bool,
+            ts: Timestamp,
+        }
+        let published: Published<'_> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+        let (true, Some(raw)) = (published.decision == "approved", published.command) else { return Ok(()) };
+        let command = Command::parse(raw.get().as_bytes()).map_err(|bad| bad.fault.to_string())?;
+        if let Command::New(order) = command {
+            let notional = published.notional.ok_or("an approved order without its notional")?;
+            self.reserve(&order, order_content(&order), notional, published.is_exit, published.ts);
+        }
+        Ok(())
+    }
+
+    /// Takes what cdb_execution published; the breaker's new state when that changed it.
+    pub fn on_execution(&mut self, execution: &Execution, now: Timestamp) -> Option<breaker::State> {
+        match execution {
+            Execution::AccountSnapshot(snapshot) => {
+                self.portfolio.on_account(snapshot);
+                None
+            }
+            Execution::ExecutionReport(report) => self.on_report(report, now),
+            Execution::Finding(finding) => {
+                use crate::report::FindingKind;
+                let cause = match finding.kind {
+                    FindingKind::ForeignOrder | FindingKind::ForeignTrade => breaker::Cause::ForeignOrder,
+                    FindingKind::BalanceBreak | FindingKind::OrderMissing => breaker::Cause::ReconciliationBreak,
+                    FindingKind::MissedFill | FindingKind::Transfer => return None,
+                };
+                self.on_breaker(breaker::Input::Trip(cause), now)
+            }
+        }
+    }
+
+    fn on_report(&mut self, report: &ExecutionReport, now: Timestamp) -> Option<breaker::State> {
+        if !self.booked.insert(format!("{}/{}", report.cl_ord_id, report.exec_id)) {
+            return None;
+        }
+        let begun_at = self.portfolio.orders().get(&report.cl_ord_id).map(|open| open.approved_at);
+        self.portfolio.on_report(report);
+        if report.ord_status.is_final() && self.probe.as_ref() == Some(&report.cl_ord_id) {
+            self.probe = None;
+        }
+        let begun_at = begun_at?;
+        match health(report) {
+            Health::Good => self.on_breaker(breaker::Input::Success { begun_at }, now),
+            Health::Bad => self.on_breaker(breaker::Input::Failure { begun_at }, now),
+            Health::Silent => None,
+        }
+    }
+
+    /// Forgets what no limit looks at any more.
+    pub fn prune(&mut self, now: Timestamp) {
+        let oldest = UtcDay::from_number(now.day().number().saturating_sub(CL_ORD_ID_DAYS));
+        self.seen.retain(|_, seen| seen.day >= oldest);
+    }
+}
+
+/// What a report says about the exchange connection. Business refusals are not failures (design §5).
+fn health(report: &ExecutionReport) -> Health {
+    let is = |code: &str| report.reason.as_deref() == Some(code);
+    match report.exec_type {
+        ExecType::OrderStatus if report.in_doubt => Health::Bad,
+        ExecType::Rejected if GateRefusal::ALL.iter().any(|refusal| is(refusal.code())) => Health::Silent,
+        ExecType::Rejected
+            if is(VenueRefusal::Auth.code())
+                || is(VenueRefusal::RateLimited.code())
+                || is(VenueRefusal::Clock.code()) =>
+        {
+            Health::Bad
+        }
+        // The doubt that preceded it was counted.
+        ExecType::Rejected if is(VenueRefusal::NotAccepted.code()) => Health::Silent,
+        ExecType::Rejected | ExecType::New | ExecType::Trade => Health::Good,
+        ExecType::OrderStatus
+        | ExecType::PendingNew
+        | ExecType::PendingCancel
+        | ExecType::Canceled
+        | ExecType::Expired => {
+            if report.ord_status == OrdStatus::Filled {
+                Health::Good
+            } else {
+                Health::Silent
+            }
+        }
+    }
+}
+
+/// Fingerprint of what an order asks for, without its id and its times.
+fn order_content(order: &NewOrder) -> u64 {
+    let price = order.price().map(Price::decimal).unwrap_or_default().normalize().to_string();
+    let qty = order.order_qty().map(|qty| qty.decimal()).unwrap_or_default().normalize().to_string();
+    let amount = order.quote_qty().map(Notional::decimal).unwrap_or_default().normalize().to_string();
+    content_fingerprint(&[
+        order.strategy.as_str().as_bytes(),
+        order.symbol.as_str().as_bytes(),
+        order.side.as_str().as_bytes(),
+        order.ord_type.as_str().as_bytes(),
+        price.as_bytes(),
+        qty.as_bytes(),
+        amount.as_bytes(),
+    ])
+}
+
+/// The first 8 bytes of a SHA-256 over length-prefixed parts, so that two parts cannot run together.
+fn content_fingerprint(parts: &[&[u8]]) -> u64 {
+    let mut digest = Sha256::new();
+    for part in parts {
+        digest.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        digest.update(part);
+    }
+    digest.finalize().iter().take(8).fold(0, |number, byte| (number << 8_u32) | u64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,288 @@
+//! Balances, positions, open orders, exposure: what the account could become if every open buy filled (design §1).
+//!
+//! An approval reserves at once; a reservation ends with the order's final report. An order in doubt keeps all of it.
+
+use std::collections::BTreeMap;
+
+use crate::ids::{Asset, ClOrdId, StrategyId, Symbol};
+use crate::market::Quote;
+use crate::money::{Notional, Price, Qty};
+use crate::order::{NewOrder, OrdType, Side};
+use crate::report::{AccountSnapshot, ExecType, ExecutionReport};
+use crate::symbol_rules::SymbolRules;
+use crate::time::Timestamp;
+
+/// What an open order still holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenOrder {
+    /// What is traded.
+    pub symbol: Symbol,
+    /// Buy or sell.
+    pub side: Side,
+    /// Who sent it.
+    pub strategy: StrategyId,
+    /// Its limit price; `None` for MARKET.
+    pub price: Option<Price>,
+    /// Base quantity that may still fill (for an order sized in quote: what the reservation would buy).
+    pub leaves_qty: Qty,
+    /// Quote amount held by a buy, at the worst price it was approved for; zero for a sell.
+    pub reserved: Notional,
+    /// Whether the exchange is known to hold it.
+    pub is_acknowledged: bool,
+    /// When it was approved.
+    pub approved_at: Timestamp,
+    /// Whether it only reduces a held position.
+    pub is_exit: bool,
+}
+
+/// One asset of the account.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Holding {
+    /// Free and locked together.
+    total: Qty,
+    /// Locked at the exchange by something other than our own open orders.
+    foreign_locked: Qty,
+}
+
+/// The account as risk sees it.
+#[derive(Debug, Clone, Default)]
+pub struct Portfolio {
+    holdings: BTreeMap<Asset, Holding>,
+    balances_as_of: Option<Timestamp>,
+    can_trade: bool,
+    orders: BTreeMap<ClOrdId, OpenOrder>,
+    quotes: BTreeMap<Symbol, Quote>,
+    rules: BTreeMap<Symbol, SymbolRules>,
+}
+
+impl Portfolio {
+    /// The rules of a symbol.
+    #[must_use]
+    pub fn rules(&self, symbol: &Symbol) -> Option<&SymbolRules> {
+        self.rules.get(symbol)
+    }
+    /// The latest prices of a symbol.
+    #[must_use]
+    pub fn quote(&self, symbol: &Symbol) -> Option<&Quote> {
+        self.quotes.get(symbol)
+    }
+    /// Orders open, reserved or in doubt.
+    #[must_use]
+    pub const fn orders(&self) -> &BTreeMap<ClOrdId, OpenOrder> {
+        &self.orders
+    }
+    /// When the balances were read, `None` before the first time.
+    #[must_use]
+    pub const fn balances_as_of(&self) -> Option<Timestamp> {
+        self.balances_as_of
+    }
+    /// Whether the exchange says that the account may trade.
+    #[must_use]
+    pub const fn can_trade(&self) -> bool {
+        self.can_trade
+    }
+
+    /// Takes a symbol's rules.
+    pub fn on_rules(&mut self, rules: SymbolRules) {
+        self.rules.insert(rules.symbol.clone(), rules);
+    }
+
+    /// Takes prices; an older message than the one held is dropped.
+    pub fn on_quote(&mut self, quote: Quote) {
+        match self.quotes.get(&quote.symbol) {
+            Some(held) if held.ts > quote.ts => {}
+            Some(_) | None => {
+                self.quotes.insert(quote.symbol.clone(), quote);
+            }
+        }
+    }
+
+    /// Takes the account's balances, which include every fill reported so far and no other.
+    pub fn on_account(&mut self, snapshot: &AccountSnapshot) {
+        self.holdings.clear();
+        for balance in &snapshot.balances {
+            let ours = self.own_locked(&balance.asset);
+            let foreign_locked = balance.locked - ours;
+            self.holdings
+                .insert(balance.asset.clone(), Holding { total: balance.free + balance.locked, foreign_locked });
+        }
+        self.balances_as_of = Some(snapshot.ts);
+        self.can_trade = snapshot.can_trade;
+    }
+
+    /// What our acknowledged open orders lock of an asset at the exchange.
+    fn own_locked(&self, asset: &Asset) -> Qty {
+        let mut locked = Qty::ZERO;
+        for order in self.orders.values().filter(|order| order.is_acknowledged) {
+            let Some(rules) = self.rules.get(&order.symbol) else { continue };
+            if order.side == Side::Buy && &rules.quote == asset {
+                locked = locked + Qty::from_decimal(order.reserved.decimal());
+            } else if order.side == Side::Sell && &rules.base == asset {
+                locked = locked + order.leaves_qty;
+            }
+        }
+        locked
+    }
+
+    /// Reserves an approved order: `notional` is its value at the worst price.
+    pub fn reserve(&mut self, order: &NewOrder, notional: Notional, is_exit: bool, now: Timestamp) {
+        let leaves_qty = order.order_qty().or_else(|| {
+            let quote = self.quotes.get(&order.symbol)?;
+            notional.qty_at(quote.bid)
+        });
+        let reserved = match order.side {
+            Side::Buy => notional,
+            Side::Sell => Notional::ZERO,
+        };
+        let open = OpenOrder {
+            symbol: order.symbol.clone(),
+            side: order.side,
+            strategy: order.strategy.clone(),
+            price: order.price(),
+            leaves_qty: leaves_qty.unwrap_or(Qty::ZERO),
+            reserved,
+            is_acknowledged: false,
+            approved_at: now,
+            is_exit,
+        };
+        self.orders.insert(order.cl_ord_id.clone(), open);
+    }
+
+    /// Takes back a reservation whose approval was never published.
+    pub fn release(&mut self, cl_ord_id: &ClOrdId) {
+        self.orders.remove(cl_ord_id);
+    }
+
+    /// Moves balances and reservations by one report. The caller has removed repeated reports.
+    pub fn on_report(&mut self, report: &ExecutionReport) {
+        if let Some(fill) = &report.fill {
+            let cost = fill.last_px.times(fill.last_qty);
+            if let Some(rules) = self.rules.get(&report.symbol) {
+                let (base, quote) = (rules.base.clone(), rules.quote.clone());
+                let cost = Qty::from_decimal(cost.decimal());
+                match report.side {
+                    Side::Buy => {
+                        self.credit(&base, fill.last_qty);
+                        self.debit(&quote, cost);
+                    }
+                    Side::Sell => {
+                        self.debit(&base, fill.last_qty);
+                        self.credit(&quote, cost);
+                    }
+                }
+            }
+            self.debit(&fill.commission_asset, fill.commission);
+            if let Some(open) = self.orders.get_mut(&report.cl_ord_id) {
+                // The reservation shrinks by the share of the quantity that filled, so that it never outlives it.
+                let left = open.leaves_qty - fill.last_qty;
+                let share = left.decimal().checked_div(open.leaves_qty.decimal()).unwrap_or_default();
+                open.reserved = match report.quote_qty {
+                    Some(_) => {
+                        Notional::from_decimal((open.reserved - cost).decimal().max(rust_decimal::Decimal::ZERO))
+                    }
+                    None => open.reserved.share(share),
+                };
+                open.leaves_qty = left;
+            }
+        }
+        if report.ord_status.is_final() {
+            self.orders.remove(&report.cl_ord_id);
+        } else if report.exec_type == ExecType::New
+            && let Some(open) = self.orders.get_mut(&report.cl_ord_id)
+        {
+            open.is_acknowledged = true;
+        }
+    }
+
+    fn credit(&mut self, asset: &Asset, qty: Qty) {
+        let holding = self.holdings.entry(asset.clone()).or_default();
+        holding.total = holding.total + qty;
+    }
+
+    fn debit(&mut self, asset: &Asset, qty: Qty) {
+        let holding = self.holdings.entry(asset.clone()).or_default();
+        holding.total = holding.total - qty;
+    }
+
+    /// Free and locked together.
+    #[must_use]
+    pub fn held(&self, asset: &Asset) -> Qty {
+        self.holdings.get(asset).map_or(Qty::ZERO, |holding| holding.total)
+    }
+
+    /// What a new buy may spend: the holding less every reservation and every foreign lock.
+    #[must_use]
+    pub fn free_quote(&self, quote: &Asset) -> Notional {
+        let holding = self.holdings.get(quote).copied().unwrap_or_default();
+        let reserved: Notional = self
+            .orders
+            .values()
+            .filter(|order| self.rules.get(&order.symbol).is_some_and(|rules| &rules.quote == quote))
+            .map(|order| order.reserved)
+            .sum();
+        Notional::of_quote(holding.total - holding.foreign_locked) - reserved
+    }
+
+    /// What a new sell may sell: the holding less every open sell and every foreign lock.
+    #[must_use]
+    pub fn free_base(&self, rules: &SymbolRules) -> Qty {
+        let holding = self.holdings.get(&rules.base).copied().unwrap_or_default();
+        let mut free = holding.total - holding.foreign_locked;
+        for order in self.orders.values() {
+            if order.side == Side::Sell && order.symbol == rules.symbol {
+                free = free - order.leaves_qty;
+            }
+        }
+        free
+    }
+
+    /// Value of the held position in a symbol plus every open buy, as if filled. `None` without a price.
+    #[must_use]
+    pub fn position_notional(&self, rules: &SymbolRules) -> Option<Notional> {
+        let mark = self.quotes.get(&rules.symbol)?.mark();
+        let open_buys: Notional =
+            self.orders.values().filter(|order| order.symbol == rules.symbol).map(|order| order.reserved).sum();
+        Some(mark.times(self.held(&rules.base)) + open_buys)
+    }
+
+    /// Sum of all positions and open buys, and the account's equity, both in `quote`.
+    ///
+    /// # Errors
+    /// The asset that has a holding and no price: what it is worth is not known, so nothing new may be risked.
+    pub fn exposure_and_equity(&self, quote: &Asset) -> Result<(Notional, Notional), Asset> {
+        let mut exposure: Notional = self.orders.values().map(|order| order.reserved).sum();
+        let mut equity = Notional::of_quote(self.held(quote));
+        for (asset, holding) in
+            self.holdings.iter().filter(|(asset, holding)| *asset != quote && !holding.total.is_zero())
+        {
+            let mark = self.mark_of(asset, quote).ok_or_else(|| asset.clone())?;
+            let value = mark.times(holding.total);
+            exposure = exposure + value;
+            equity = equity + value;
+        }
+        Ok((exposure, equity))
+    }
+
+    fn mark_of(&self, asset: &Asset, quote: &Asset) -> Option<Price> {
+        let symbol = Symbol::parse(&format!("{asset}{quote}"))?;
+        self.quotes.get(&symbol).map(Quote::mark)
+    }
+
+    /// An own open order on the other side that `order` would trade with.
+    #[must_use]
+    pub fn crossing_order(&self, order: &NewOrder) -> Option<&ClOrdId> {
+        let crosses = |resting: &OpenOrder| match (order.ord_type, resting.price) {
+            (OrdType::Market { .. }, Some(_)) => true,
+            (OrdType::Limit { price, .. }, Some(resting_price)) => match order.side {
+                Side::Buy => price >= resting_price,
+                Side::Sell => price <= resting_price,
+            },
+            // A market order does not rest, so nothing can trade with it.
+            (_, None) => false,
+        };
+        self.orders
+            .iter()
+            .find(|(_, open)| open.symbol == order.symbol && open.side == order.side.opposite() && crosses(open))
+            .map(|(id, _)| id)
+    }
+}

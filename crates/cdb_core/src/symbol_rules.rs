@@ -1,0 +1,72 @@
+//! What the exchange allows on a symbol (exchange API §6). Its field names mislead; ours say what they mean.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Asset, Symbol};
+use crate::money::{Notional, Qty};
+use crate::order::Side;
+
+/// The rules of one symbol. A rule that the exchange did not state is `None`, and then does not bind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SymbolRules {
+    /// The symbol.
+    pub symbol: Symbol,
+    /// What is bought and sold.
+    pub base: Asset,
+    /// What it is paid in.
+    pub quote: Asset,
+    /// Quantity step = 10^-n (`baseAssetPrecision`).
+    pub qty_decimals: u32,
+    /// Price step = 10^-n (`quotePrecision`).
+    pub price_decimals: u32,
+    /// Least base quantity (`baseSizePrecision`).
+    pub qty_min: Qty,
+    /// Least amount of a LIMIT order in quote units (`quoteAmountPrecision`).
+    pub notional_min: Notional,
+    /// Least amount of a MARKET order (`quoteAmountPrecisionMarket`).
+    pub market_notional_min: Notional,
+    /// Greatest amount of a LIMIT order (`maxQuoteAmount`).
+    pub notional_max: Option<Notional>,
+    /// Greatest amount of a MARKET order (`maxQuoteAmountMarket`).
+    pub market_notional_max: Option<Notional>,
+    /// Whether the symbol is online, open to the API and has the SPOT permission.
+    pub is_tradable: bool,
+    /// Whether MARKET is among its order types.
+    pub has_market_orders: bool,
+    /// Which sides are open (`tradeSideType`).
+    pub sides: Sides,
+    /// Taker fee as a share (`takerCommission`); zero when not stated.
+    pub taker_fee: rust_decimal::Decimal,
+}
+
+/// The sides that a symbol is open for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Sides {
+    /// 1
+    Both,
+    /// 2
+    BuyOnly,
+    /// 3
+    SellOnly,
+    /// 4, and anything not known
+    Neither,
+}
+
+impl Sides {
+    /// Whether this side may be traded.
+    #[must_use]
+    pub const fn allow(self, side: Side) -> bool {
+        match self {
+            Self::Both => true,
+            Self::BuyOnly => matches!(side, Side::Buy),
+            Self::SellOnly => matches!(side, Side::Sell),
+            Self::Neither => false,
+        }
+    }
+}
+
+/// Whether `value` is a multiple of 10^-`decimals`.
+#[must_use]
+pub fn is_on_step(value: rust_decimal::Decimal, decimals: u32) -> bool {
+    value.normalize().scale() <= decimals
+}

@@ -1,0 +1,128 @@
+//! Counting in exact sliding windows and in UTC days.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::ids::StrategyId;
+use crate::money::Notional;
+use crate::time::{Timestamp, UtcDay};
+
+/// Events of the last `window_ms`: an event at `t` counts while `now - t < window_ms`.
+#[derive(Debug, Clone)]
+pub struct SlidingCount {
+    window_ms: i64,
+    events: VecDeque<Timestamp>,
+}
+
+impl SlidingCount {
+    /// An empty window.
+    #[must_use]
+    pub const fn new(window_ms: i64) -> Self {
+        Self { window_ms, events: VecDeque::new() }
+    }
+
+    /// Counts one event.
+    pub fn record(&mut self, at: Timestamp) {
+        self.events.push_back(at);
+    }
+
+    /// How many events lie in the window that ends at `now`. A clock that went back never frees a slot.
+    pub fn count(&mut self, now: Timestamp) -> u64 {
+        while self.events.front().is_some_and(|at| now.since_ms(*at) >= self.window_ms) {
+            self.events.pop_front();
+        }
+        u64::try_from(self.events.len()).unwrap_or(u64::MAX)
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.events.clear();
+    }
+}
+
+/// What was approved on one UTC day, exits not counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DayCount {
+    /// The day.
+    pub day: UtcDay,
+    /// Approved orders.
+    pub orders: u64,
+    /// Approved notional.
+    pub notional: Notional,
+}
+
+impl DayCount {
+    /// The count as of `now`: zero when a new day has begun.
+    #[must_use]
+    pub fn on(self, now: Timestamp) -> Self {
+        // A clock that steps back into yesterday keeps today's count.
+        if now.day() > self.day { Self { day: now.day(), ..Self::default() } } else { self }
+    }
+
+    /// Adds one approval.
+    #[must_use]
+    pub fn plus(self, notional: Notional, now: Timestamp) -> Self {
+        let today = self.on(now);
+        Self { orders: today.orders.saturating_add(1), notional: today.notional + notional, ..today }
+    }
+}
+
+/// Approvals of the last second, in all and by strategy.
+#[derive(Debug, Clone)]
+pub struct Pace {
+    all: SlidingCount,
+    by_strategy: BTreeMap<StrategyId, SlidingCount>,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { all: SlidingCount::new(1_000), by_strategy: BTreeMap::new() }
+    }
+}
+
+impl Pace {
+    /// Counts one approval.
+    pub fn record(&mut self, strategy: &StrategyId, at: Timestamp) {
+        self.all.record(at);
+        let counter = self.by_strategy.entry(strategy.clone()).or_insert_with(|| SlidingCount::new(1_000));
+        counter.record(at);
+    }
+
+    /// Approvals in the last second: (all, this strategy's).
+    pub fn counts(&mut self, strategy: &StrategyId, now: Timestamp) -> (u64, u64) {
+        let of_strategy = self.by_strategy.get_mut(strategy).map_or(0, |counter| counter.count(now));
+        (self.all.count(now), of_strategy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_leaves_exactly_one_window_later() {
+        let start = Timestamp::from_millis(10_000);
+        let mut window = SlidingCount::new(1_000);
+        window.record(start);
+        assert_eq!(window.count(start.plus_ms(999)), 1);
+        assert_eq!(window.count(start.plus_ms(1_000)), 0);
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_frees_nothing() {
+        let start = Timestamp::from_millis(10_000);
+        let mut window = SlidingCount::new(1_000);
+        window.record(start);
+        assert_eq!(window.count(start.plus_ms(-5_000)), 1);
+        let count = DayCount::default().plus(Notional::ZERO, start.plus_ms(UtcDay::MS));
+        assert_eq!(count.on(start).orders, 1);
+    }
+
+    #[test]
+    fn the_day_count_restarts_at_midnight_utc() {
+        let midnight = Timestamp::from_millis(UtcDay::MS * 20_000);
+        let before = DayCount::default().plus(Notional::parse("10").unwrap(), midnight.plus_ms(-1));
+        assert_eq!(before.on(midnight.plus_ms(-1)).orders, 1);
+        assert_eq!(before.on(midnight).orders, 0);
+        assert!(before.on(midnight).notional.is_zero());
+    }
+}
