@@ -126,6 +126,7 @@ pub struct ApprovedOrder {
     order: NewOrder,
     limits_hash: String,
     epoch: String,
+    is_exit: bool,
     decided_at: Timestamp,
     expires_at: Timestamp,
 }
@@ -145,6 +146,11 @@ impl ApprovedOrder {
     #[must_use]
     pub fn epoch(&self) -> &str {
         &self.epoch
+    }
+    /// Whether risk found that it only reduces a held position.
+    #[must_use]
+    pub const fn is_exit(&self) -> bool {
+        self.is_exit
     }
     /// When risk decided.
     #[must_use]
@@ -216,6 +222,8 @@ struct Wire<'a> {
     decision: String,
     #[serde(borrow)]
     command: Option<&'a RawValue>,
+    #[serde(default)]
+    is_exit: bool,
     limits_hash: String,
     epoch: String,
     ts: Timestamp,
@@ -250,6 +258,7 @@ pub fn verify(json: &[u8], signature_hex: &str, key: &VerdictKey) -> Result<Veri
             order,
             limits_hash: wire.limits_hash,
             epoch: wire.epoch,
+            is_exit: wire.is_exit,
             decided_at: wire.ts,
             expires_at: wire.expires_at,
         })),

@@ -1,0 +1,253 @@
+//! Connections to Redis and what is read from it.
+//!
+//! Commands go over a reconnecting connection with a response time-out; every blocking read has a connection of its
+//! own whose time-out exceeds its BLOCK, because a blocking command stalls everything else on its connection.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use cdb_core::ids::EntryId;
+use redis::aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection};
+use redis::streams::{StreamId, StreamRangeReply, StreamReadReply};
+use redis::{AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo, RedisResult};
+
+use crate::config::RedisConfig;
+
+/// Longest wait for the answer to a command.
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long one blocking read waits for an entry.
+pub const BLOCK: Duration = Duration::from_millis(1_000);
+
+/// Key names (design §3). Those with a colon at the end are prefixes.
+pub mod keys {
+    /// Order commands.
+    pub const ORDERS: &str = "cdb:orders";
+    /// Signed verdicts.
+    pub const VERDICTS: &str = "cdb:verdicts";
+    /// Reports, account, findings.
+    pub const EXECUTIONS: &str = "cdb:executions";
+    /// What happened to the desk.
+    pub const EVENTS: &str = "cdb:events";
+    /// What could not be read.
+    pub const DEAD: &str = "cdb:dead";
+    /// Channel of prices.
+    pub const PRICES: &str = "cdb:prices";
+    /// Hash of the latest price per symbol.
+    pub const PRICE: &str = "cdb:price";
+    /// Hash of the exchange's rules per symbol.
+    pub const RULES: &str = "cdb:rules";
+    /// Exists = stopped.
+    pub const STOP: &str = "emergency_stop";
+    /// The right to trade.
+    pub const PERMIT: &str = "cdb:permit";
+    /// The breaker.
+    pub const BREAKER: &str = "cdb:breaker";
+    /// Identity of this data set.
+    pub const EPOCH: &str = "cdb:epoch";
+    /// ClOrdIDs of one day.
+    pub const SEEN: &str = "cdb:seen:";
+    /// Claims.
+    pub const CLAIM: &str = "cdb:claim:";
+    /// ClOrdIDs whose order is not final.
+    pub const OPEN_CLAIMS: &str = "cdb:claims:open";
+    /// Leases.
+    pub const LEASE: &str = "cdb:lease:";
+    /// Heartbeats.
+    pub const HEARTBEAT: &str = "cdb:heartbeat:";
+}
+
+/// Opens connections as one ACL user.
+#[derive(Clone)]
+pub struct Bus {
+    client: Client,
+    commands: ConnectionManager,
+}
+
+/// One entry of a stream.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Its id.
+    pub id: EntryId,
+    /// Its fields.
+    pub fields: Vec<(String, Vec<u8>)>,
+}
+
+impl Entry {
+    /// A field's bytes.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&[u8]> {
+        self.fields.iter().find(|(field, _)| field == name).map(|(_, bytes)| bytes.as_slice())
+    }
+}
+
+impl Bus {
+    /// Connects.
+    ///
+    /// # Errors
+    /// Redis is unreachable, refuses the user, or is still loading.
+    pub async fn connect(config: &RedisConfig) -> anyhow::Result<Self> {
+        let place = format!("Redis at {}:{} as user {}", config.host, config.port, config.user);
+        let client = Client::open(connection_info(config)?).with_context(|| format!("describing {place}"))?;
+        let manager_config = ConnectionManagerConfig::new()
+            .set_response_timeout(Some(RESPONSE_TIMEOUT))
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_number_of_retries(2)
+            .set_max_delay(Duration::from_millis(500));
+        let commands = client
+            .get_connection_manager_with_config(manager_config)
+            .await
+            .with_context(|| format!("connecting to {place}"))?;
+        Ok(Self { client, commands })
+    }
+
+    /// The connection for commands; cheap to clone, reconnects by itself.
+    #[must_use]
+    pub fn commands(&self) -> ConnectionManager {
+        self.commands.clone()
+    }
+
+    /// A connection of its own for blocking reads.
+    ///
+    /// # Errors
+    /// Redis is unreachable.
+    pub async fn blocking(&self) -> RedisResult<MultiplexedConnection> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(BLOCK + RESPONSE_TIMEOUT));
+        self.client.get_multiplexed_async_connection_with_config(&config).await
+    }
+
+    /// A connection of its own for subscriptions.
+    ///
+    /// # Errors
+    /// Redis is unreachable.
+    pub async fn subscriber(&self) -> RedisResult<redis::aio::PubSub> {
+        self.client.get_async_pubsub().await
+    }
+}
+
+fn connection_info(config: &RedisConfig) -> RedisResult<ConnectionInfo> {
+    let mut redis = RedisConnectionInfo::default().set_skip_set_lib_name();
+    if let Some(password) = &config.password {
+        redis = redis.set_username(&config.user).set_password(password.expose());
+    }
+    Ok((config.host.as_str(), config.port).into_connection_info()?.set_redis_settings(redis))
+}
+
+/// Identity of the Redis process behind a connection.
+///
+/// # Errors
+/// Redis is unreachable or does not tell.
+pub async fn run_id(connection: &mut impl redis::aio::ConnectionLike) -> RedisResult<String> {
+    let info: String = redis::cmd("INFO").arg("server").query_async(connection).await?;
+    let line = info.lines().find_map(|line| line.strip_prefix("run_id:"));
+    line.map(|id| id.trim().to_owned())
+        .ok_or_else(|| (redis::ErrorKind::UnexpectedReturnType, "INFO server has no run_id").into())
+}
+
+/// Creates a stream and its consumer group where they are missing. The group reads from the stream's beginning.
+///
+/// # Errors
+/// Redis is unreachable or refuses.
+pub async fn ensure_group(
+    connection: &mut impl redis::aio::ConnectionLike,
+    stream: &str,
+    group: &str,
+) -> RedisResult<()> {
+    let answer: RedisResult<()> =
+        redis::cmd("XGROUP").arg(&["CREATE", stream, group, "0", "MKSTREAM"]).query_async(connection).await;
+    match answer {
+        Err(error) if error.code() == Some("BUSYGROUP") => Ok(()),
+        other => other,
+    }
+}
+
+/// Which entries a group read asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask<'a> {
+    /// Entries that nobody has had, waiting up to [`BLOCK`].
+    New,
+    /// Entries this consumer has had after this id and not acknowledged.
+    OwnPending(&'a str),
+}
+
+/// Reads entries for a consumer of a group.
+///
+/// # Errors
+/// Redis is unreachable, or the group is gone (code `NOGROUP`).
+pub async fn read_group(
+    connection: &mut impl redis::aio::ConnectionLike,
+    stream: &str,
+    group: &str,
+    consumer: &str,
+    ask: Ask<'_>,
+    count: usize,
+) -> RedisResult<Vec<Entry>> {
+    let mut command = redis::cmd("XREADGROUP");
+    command.arg("GROUP").arg(group).arg(consumer).arg("COUNT").arg(count);
+    let from = match ask {
+        Ask::New => {
+            command.arg("BLOCK").arg(u64::try_from(BLOCK.as_millis()).unwrap_or(1_000));
+            ">"
+        }
+        Ask::OwnPending(after) => after,
+    };
+    command.arg("STREAMS").arg(stream).arg(from);
+    let reply: Option<StreamReadReply> = command.query_async(connection).await?;
+    Ok(entries(reply))
+}
+
+/// Reads entries after `after` without a group, waiting up to [`BLOCK`].
+///
+/// # Errors
+/// Redis is unreachable.
+pub async fn read_after(
+    connection: &mut impl redis::aio::ConnectionLike,
+    stream: &str,
+    after: &str,
+    count: usize,
+) -> RedisResult<Vec<Entry>> {
+    let mut command = redis::cmd("XREAD");
+    command.arg("COUNT").arg(count).arg("BLOCK").arg(u64::try_from(BLOCK.as_millis()).unwrap_or(1_000));
+    command.arg("STREAMS").arg(stream).arg(after);
+    let reply: Option<StreamReadReply> = command.query_async(connection).await?;
+    Ok(entries(reply))
+}
+
+/// Reads up to `count` entries after `after` at once; `0` = from the beginning.
+///
+/// # Errors
+/// Redis is unreachable.
+pub async fn range_after(
+    connection: &mut impl redis::aio::ConnectionLike,
+    stream: &str,
+    after: &str,
+    count: usize,
+) -> RedisResult<Vec<Entry>> {
+    let start = format!("({after}");
+    let mut command = redis::cmd("XRANGE");
+    command.arg(stream).arg(start).arg("+").arg("COUNT").arg(count);
+    let reply: StreamRangeReply = command.query_async(connection).await?;
+    Ok(reply.ids.into_iter().filter_map(entry).collect())
+}
+
+fn entries(reply: Option<StreamReadReply>) -> Vec<Entry> {
+    let keys = reply.map(|reply| reply.keys).unwrap_or_default();
+    keys.into_iter().flat_map(|key| key.ids).filter_map(entry).collect()
+}
+
+fn entry(raw: StreamId) -> Option<Entry> {
+    let id = EntryId::parse(&raw.id)?;
+    let fields = raw.map.into_iter().map(|(name, value)| (name, bytes_of(value))).collect();
+    Some(Entry { id, fields })
+}
+
+fn bytes_of(value: redis::Value) -> Vec<u8> {
+    match value {
+        redis::Value::BulkString(bytes) => bytes,
+        redis::Value::SimpleString(text) => text.into_bytes(),
+        other => format!("{other:?}").into_bytes(),
+    }
+}

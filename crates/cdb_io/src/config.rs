@@ -1,0 +1,190 @@
+//! A service's environment, read once, all faults at once.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use cdb_core::limits::ConfigFault;
+use cdb_core::report::Mode;
+use cdb_core::secret::Secret;
+
+use crate::secret_file::{self, SecretError};
+
+/// Reads variables and collects what is wrong with them.
+#[derive(Debug)]
+pub struct Environment {
+    variables: BTreeMap<String, String>,
+    faults: Vec<ConfigFault>,
+}
+
+impl Environment {
+    /// The process's environment.
+    #[must_use]
+    pub fn of_process() -> Self {
+        let variables = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        Self::new(variables)
+    }
+
+    /// A given environment.
+    #[must_use]
+    pub const fn new(variables: BTreeMap<String, String>) -> Self {
+        Self { variables, faults: Vec::new() }
+    }
+
+    /// All variables.
+    #[must_use]
+    pub const fn variables(&self) -> &BTreeMap<String, String> {
+        &self.variables
+    }
+
+    /// A variable's text; set but empty counts as absent.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(String::as_str).filter(|text| !text.is_empty())
+    }
+
+    /// A value, or its default when absent; an unreadable one is a fault.
+    pub fn value<T: FromStr<Err: Display>>(&mut self, name: &str, default: T) -> T {
+        match self.text(name).map(T::from_str) {
+            None => default,
+            Some(Ok(value)) => value,
+            Some(Err(error)) => {
+                self.fault(name, format!("cannot be read: {error}"));
+                default
+            }
+        }
+    }
+
+    /// A text that must be there.
+    pub fn needed(&mut self, name: &str, what: &str) -> String {
+        match self.text(name) {
+            Some(text) => text.to_owned(),
+            None => {
+                self.fault(name, format!("is not set; it gives {what}"));
+                String::new()
+            }
+        }
+    }
+
+    /// A secret that must be there.
+    pub fn secret(&mut self, name: &str, mode: Mode) -> Option<Secret> {
+        match secret_file::load(self, name, mode) {
+            Ok(secret) => Some(secret),
+            Err(error) => {
+                self.fault(name, error.to_string());
+                None
+            }
+        }
+    }
+
+    /// A secret that may be absent.
+    pub fn secret_if_present(&mut self, name: &str, mode: Mode) -> Option<Secret> {
+        match secret_file::load(self, name, mode) {
+            Ok(secret) => Some(secret),
+            Err(SecretError::Absent) => None,
+            Err(error) => {
+                self.fault(name, error.to_string());
+                None
+            }
+        }
+    }
+
+    /// Notes a fault.
+    pub fn fault(&mut self, name: &str, text: impl Into<String>) {
+        self.faults.push(ConfigFault { name: name.to_owned(), text: text.into() });
+    }
+
+    /// Notes several faults.
+    pub fn add_faults(&mut self, faults: Vec<ConfigFault>) {
+        self.faults.extend(faults);
+    }
+
+    /// Ends the reading.
+    ///
+    /// # Errors
+    /// Every fault, one a line.
+    pub fn finish(self) -> anyhow::Result<()> {
+        if self.faults.is_empty() {
+            return Ok(());
+        }
+        let lines: Vec<String> = self.faults.iter().map(|fault| format!("  {fault}")).collect();
+        anyhow::bail!("the configuration has {} fault(s):\n{}", lines.len(), lines.join("\n"))
+    }
+}
+
+/// What every service needs to know.
+#[derive(Clone)]
+pub struct ServiceConfig {
+    /// The service, also its consumer group.
+    pub service: &'static str,
+    /// This instance, also its consumer.
+    pub instance: String,
+    /// Paper, validate or live.
+    pub mode: Mode,
+    /// Where Redis is.
+    pub redis: RedisConfig,
+    /// Where `/metrics`, `/healthz` and `/readyz` listen.
+    pub http_listen: SocketAddr,
+    /// Root of the audit trail.
+    pub audit_dir: PathBuf,
+}
+
+/// Where Redis is and as whom to speak to it. Host, port, user and password are apart, so that no character of a
+/// password can change the address.
+#[derive(Clone)]
+pub struct RedisConfig {
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// ACL user.
+    pub user: String,
+    /// Its password; absent for a server without authentication.
+    pub password: Option<Secret>,
+}
+
+/// The build that runs, for heartbeats, audit records and metrics.
+pub const BUILD: &str = env!("CARGO_PKG_VERSION");
+
+impl ServiceConfig {
+    /// Reads what every service needs; faults are noted in `environment`.
+    pub fn read(environment: &mut Environment, service: &'static str, default_port: u16) -> Self {
+        let mode_text = environment.text("TRADING_MODE").unwrap_or("paper").to_owned();
+        let mode = Mode::parse(&mode_text).unwrap_or_else(|| {
+            environment.fault("TRADING_MODE", "must be paper, validate or live");
+            Mode::Paper
+        });
+        refuse_half_live(environment, mode);
+        let redis = RedisConfig {
+            host: environment.value("REDIS_HOST", "127.0.0.1".to_owned()),
+            port: environment.value("REDIS_PORT", 6379),
+            user: environment.value("REDIS_USER", service.to_owned()),
+            password: environment.secret_if_present("REDIS_PASSWORD", mode),
+        };
+        Self {
+            service,
+            instance: environment.value("CDB_INSTANCE", "1".to_owned()),
+            mode,
+            redis,
+            http_listen: environment.value("HTTP_LISTEN", SocketAddr::from(([127, 0, 0, 1], default_port))),
+            audit_dir: environment.value("AUDIT_DIR", PathBuf::from("/var/log/cdb/audit")),
+        }
+    }
+}
+
+/// Live trading needs two settings that agree (design §9).
+fn refuse_half_live(environment: &mut Environment, mode: Mode) {
+    let dry_run = environment.text("DRY_RUN").unwrap_or("true").to_owned();
+    match (mode, dry_run.as_str()) {
+        (Mode::Live, "false") | (Mode::Paper | Mode::Validate, "true") => {}
+        (Mode::Live, "true") => environment.fault("DRY_RUN", "must be false for TRADING_MODE=live"),
+        (Mode::Paper | Mode::Validate, "false") => {
+            environment.fault("DRY_RUN", "is false, but TRADING_MODE is not live; set both or neither");
+        }
+        (Mode::Paper | Mode::Validate | Mode::Live, _) => environment.fault("DRY_RUN", "must be true or false"),
+    }
+}
