@@ -1,0 +1,261 @@
+//! The calls. Placing does not fail, it answers ([`VenueAnswer`]); everything else gives its data or a [`Trouble`].
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cdb_core::ids::{ClOrdId, OrderId, Symbol};
+use cdb_core::money::{Price, plain};
+use cdb_core::order::{MarketSize, NewOrder, OrdType, TimeInForce};
+use cdb_core::reason::VenueRefusal;
+use cdb_core::sending::{Submission, VenueAnswer};
+use cdb_core::symbol_rules::SymbolRules;
+use reqwest::Method;
+use reqwest::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+
+use crate::answer::{Meaning, Reply, Trouble, silence};
+use crate::signing::{Credentials, Query};
+use crate::wire::{self, Created, ServerTime, VenueAccount, VenueOrder, VenueTrade, WireFault};
+
+/// Longest wait for an answer; longer than any `recvWindow` of ours would be of no use.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Largest body that is read; all symbols' rules are about 2 MB.
+const BODY_BYTES_MAX: usize = 8 << 20;
+
+/// A client of one account.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: String,
+    credentials: Credentials,
+}
+
+/// When a signed request says it was made, and for how long it holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Stamp {
+    /// Exchange's clock, epoch ms.
+    pub timestamp_ms: i64,
+    /// `recvWindow`, ms.
+    pub recv_window_ms: i64,
+}
+
+impl Client {
+    /// A client for `base`, e.g. `https://api.mexc.com`.
+    ///
+    /// # Errors
+    /// The key has characters that no header can carry.
+    pub fn new(base: &str, credentials: Credentials) -> Result<Self, &'static str> {
+        let tls = rustls::ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .map_err(|_| "TLS 1.2 or 1.3 must be there")?
+            .with_root_certificates(rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() })
+            .with_no_client_auth();
+        HeaderValue::from_str(credentials.api_key().expose())
+            .map_err(|_| "the API key has characters that no header can carry")?;
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .timeout(ANSWER_TIMEOUT)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()
+            .map_err(|_| "the HTTP client cannot be built")?;
+        Ok(Self { http, base: base.trim_end_matches('/').to_owned(), credentials })
+    }
+
+    /// The credentials in use.
+    #[must_use]
+    pub const fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    async fn call(&self, method: Method, path: &str, query: &str, is_signed: bool) -> Result<Vec<u8>, Trouble> {
+        let separator = if query.is_empty() { "" } else { "?" };
+        let url = format!("{}/api/v3/{path}{separator}{query}", self.base);
+        let mut request = self.http.request(method, url).header(CONTENT_TYPE, "application/json");
+        if is_signed {
+            let mut key = HeaderValue::from_str(self.credentials.api_key().expose())
+                .expect("the key was checked when the client was made");
+            key.set_sensitive(true);
+            request = request.header("X-MEXC-APIKEY", key);
+        }
+        let mut response = request.send().await.map_err(silence)?;
+        let status = response.status().as_u16();
+        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let retry_after_s = retry_after.and_then(|text| text.trim().parse().ok());
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(silence)? {
+            if body.len().saturating_add(chunk.len()) > BODY_BYTES_MAX {
+                let text = format!("HTTP {status} with a body of over {BODY_BYTES_MAX} bytes");
+                return Err(Trouble { meaning: Meaning::Unknown, code: None, text });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Reply { status, retry_after_s, body }.success()
+    }
+
+    async fn public(&self, path: &str, query: Query) -> Result<Vec<u8>, Trouble> {
+        self.call(Method::GET, path, query.as_str(), false).await
+    }
+
+    async fn signed(&self, method: Method, path: &str, query: Query, stamp: Stamp) -> Result<Vec<u8>, Trouble> {
+        let query = query.signed(&self.credentials, stamp.timestamp_ms, stamp.recv_window_ms);
+        self.call(method, path, &query, true).await
+    }
+
+    /// The exchange's clock, epoch ms.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub async fn time(&self) -> Result<i64, Trouble> {
+        let body = self.public("time", Query::default()).await?;
+        wire::read_object::<ServerTime>(&body).map(|time| time.server_time).map_err(unreadable)
+    }
+
+    /// Rules of all symbols.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub async fn exchange_info(&self) -> Result<Vec<SymbolRules>, Trouble> {
+        let body = self.public("exchangeInfo", Query::default()).await?;
+        wire::exchange_info(&body).map_err(unreadable)
+    }
+
+    /// Best bid and ask of all symbols.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub async fn book_tickers(&self) -> Result<BTreeMap<Symbol, (Price, Price)>, Trouble> {
+        let body = self.public("ticker/bookTicker", Query::default()).await?;
+        wire::book_tickers(&body).map_err(unreadable)
+    }
+
+    /// Last prices of all symbols.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub async fn last_prices(&self) -> Result<BTreeMap<Symbol, Price>, Trouble> {
+        let body = self.public("ticker/price", Query::default()).await?;
+        wire::last_prices(&body).map_err(unreadable)
+    }
+
+    /// Sends a new order, once. Consumes the right to do so.
+    pub async fn place(&self, submission: Submission) -> (VenueAnswer, Option<Trouble>) {
+        let claim = submission.claim();
+        let stamp = Stamp { timestamp_ms: claim.timestamp.millis(), recv_window_ms: claim.recv_window };
+        let query = new_order_query(submission.order());
+        let answer = self.signed(Method::POST, "order", query, stamp).await;
+        match answer.and_then(|body| created(&body)) {
+            Ok(order_id) => (VenueAnswer::Accepted { order_id }, None),
+            Err(trouble) => (place_answer(&trouble), Some(trouble)),
+        }
+    }
+
+    /// Asks the exchange to cancel an order. Success means "accepted"; how the order ended must be queried.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub async fn cancel(&self, symbol: &Symbol, cl_ord_id: &ClOrdId, stamp: Stamp) -> Result<(), Trouble> {
+        let query = Query::default().with("symbol", symbol.as_str()).with("origClientOrderId", cl_ord_id.as_str());
+        self.signed(Method::DELETE, "order", query, stamp).await.map(|_| ())
+    }
+
+    /// Looks an order up by our id.
+    ///
+    /// # Errors
+    /// See [`Trouble`]; [`Meaning::NotFound`] is not proof that it does not exist.
+    pub async fn query(&self, symbol: &Symbol, cl_ord_id: &ClOrdId, stamp: Stamp) -> Result<VenueOrder, Trouble> {
+        let query = Query::default().with("symbol", symbol.as_str()).with("origClientOrderId", cl_ord_id.as_str());
+        let body = self.signed(Method::GET, "order", query, stamp).await?;
+        wire::order(&body).map_err(unreadable)
+    }
+
+    /// Open orders of a symbol.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub async fn open_orders(&self, symbol: &Symbol, stamp: Stamp) -> Result<Vec<VenueOrder>, Trouble> {
+        let query = Query::default().with("symbol", symbol.as_str());
+        let body = self.signed(Method::GET, "openOrders", query, stamp).await?;
+        wire::orders(&body).map_err(unreadable)
+    }
+
+    /// Orders of a symbol, of the last 24 hours.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub async fn all_orders(&self, symbol: &Symbol, stamp: Stamp) -> Result<Vec<VenueOrder>, Trouble> {
+        let query = Query::default().with("symbol", symbol.as_str()).with("limit", "1000");
+        let body = self.signed(Method::GET, "allOrders", query, stamp).await?;
+        wire::orders(&body).map_err(unreadable)
+    }
+
+    /// Fills of one order.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub async fn trades_of(
+        &self,
+        symbol: &Symbol,
+        order_id: &OrderId,
+        stamp: Stamp,
+    ) -> Result<Vec<VenueTrade>, Trouble> {
+        let query = Query::default().with("symbol", symbol.as_str()).with("orderId", order_id.as_str());
+        let body = self.signed(Method::GET, "myTrades", query, stamp).await?;
+        wire::trades(&body).map_err(unreadable)
+    }
+
+    /// The account.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub async fn account(&self, stamp: Stamp) -> Result<VenueAccount, Trouble> {
+        let body = self.signed(Method::GET, "account", Query::default(), stamp).await?;
+        wire::account(&body).map_err(unreadable)
+    }
+}
+
+fn unreadable(fault: WireFault) -> Trouble {
+    Trouble { meaning: Meaning::Unknown, code: None, text: fault.to_string() }
+}
+
+fn created(body: &[u8]) -> Result<OrderId, Trouble> {
+    let created = wire::read_object::<Created>(body).map_err(unreadable)?;
+    created.order_id().ok_or_else(|| unreadable(WireFault { field: "orderId", problem: "is missing".to_owned() }))
+}
+
+/// What trouble means for an order that was sent once.
+fn place_answer(trouble: &Trouble) -> VenueAnswer {
+    let text = trouble.text.clone();
+    match trouble.meaning {
+        Meaning::Refused(reason) => VenueAnswer::Refused { reason, text },
+        Meaning::Banned { .. } => VenueAnswer::Refused { reason: VenueRefusal::RateLimited, text },
+        // By all accounts not executed, but not guaranteed in writing: confirmed by query.
+        Meaning::RateLimited { .. } | Meaning::Unknown | Meaning::NotFound => VenueAnswer::InDoubt { text },
+    }
+}
+
+/// The parameters of a new order; the type carries the time in force (exchange API §5).
+fn new_order_query(order: &NewOrder) -> Query {
+    let query = Query::default().with("symbol", order.symbol.as_str()).with("side", order.side.as_str());
+    let query = match order.ord_type {
+        OrdType::Limit { price, qty, tif } => {
+            let kind = match tif {
+                TimeInForce::Gtc { post_only: false } => "LIMIT",
+                TimeInForce::Gtc { post_only: true } => "LIMIT_MAKER",
+                TimeInForce::Ioc => "IMMEDIATE_OR_CANCEL",
+                TimeInForce::Fok => "FILL_OR_KILL",
+            };
+            let query = query.with("type", kind).with("quantity", &plain(qty.decimal()));
+            query.with("price", &plain(price.decimal()))
+        }
+        OrdType::Market { size: MarketSize::Qty(qty) } => {
+            query.with("type", "MARKET").with("quantity", &plain(qty.decimal()))
+        }
+        OrdType::Market { size: MarketSize::Quote(amount) } => {
+            query.with("type", "MARKET").with("quoteOrderQty", &plain(amount.decimal()))
+        }
+    };
+    query.with("newClientOrderId", order.cl_ord_id.as_str())
+}

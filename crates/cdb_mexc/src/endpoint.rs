@@ -1,0 +1,191 @@
+//! Every call with its weight (exchange API §4.2) and the rate budgets that it takes from (design §6).
+
+use cdb_core::gate::Budget;
+
+/// The calls that cdb makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Endpoint {
+    /// `GET /time`
+    Time,
+    /// `GET /exchangeInfo`
+    ExchangeInfo,
+    /// `GET /ticker/bookTicker`
+    BookTicker,
+    /// `GET /ticker/price`
+    Price,
+    /// `POST /order`
+    NewOrder,
+    /// `POST /order/test`
+    TestOrder,
+    /// `DELETE /order`
+    CancelOrder,
+    /// `GET /order`
+    QueryOrder,
+    /// `GET /openOrders`
+    OpenOrders,
+    /// `GET /allOrders`
+    AllOrders,
+    /// `GET /myTrades`
+    MyTrades,
+    /// `GET /account`
+    Account,
+}
+
+/// Who asks, which decides how much of a budget it may use up: emergency cancels are never starved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Priority {
+    /// Cancels.
+    Cancel,
+    /// Questions about orders.
+    Query,
+    /// New orders.
+    New,
+    /// Prices, balances, rules.
+    Poll,
+}
+
+/// The budgets as configured. Defaults are the tightest of what the exchange documents, what its support says and
+/// what the owner's guide asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budgets {
+    /// New orders and cancels together in any second.
+    pub orders_per_second: u32,
+    /// New orders and cancels together in any 10 seconds.
+    pub orders_per_10_seconds: u32,
+    /// New orders alone in any second.
+    pub new_orders_per_second: u32,
+    /// All REST calls in any second.
+    pub rest_per_second: u32,
+    /// Weight per endpoint in any 10 seconds.
+    pub endpoint_weight_per_10_seconds: u32,
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        Self {
+            orders_per_second: 10,
+            orders_per_10_seconds: 90,
+            new_orders_per_second: 8,
+            rest_per_second: 15,
+            endpoint_weight_per_10_seconds: 240,
+        }
+    }
+}
+
+impl Endpoint {
+    /// Every call.
+    pub const ALL: &'static [Self] = &[
+        Self::Time,
+        Self::ExchangeInfo,
+        Self::BookTicker,
+        Self::Price,
+        Self::NewOrder,
+        Self::TestOrder,
+        Self::CancelOrder,
+        Self::QueryOrder,
+        Self::OpenOrders,
+        Self::AllOrders,
+        Self::MyTrades,
+        Self::Account,
+    ];
+
+    /// The name in metrics and rate budgets.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Time => "time",
+            Self::ExchangeInfo => "exchange_info",
+            Self::BookTicker => "book_ticker",
+            Self::Price => "price",
+            Self::NewOrder => "new_order",
+            Self::TestOrder => "test_order",
+            Self::CancelOrder => "cancel_order",
+            Self::QueryOrder => "query_order",
+            Self::OpenOrders => "open_orders",
+            Self::AllOrders => "all_orders",
+            Self::MyTrades => "my_trades",
+            Self::Account => "account",
+        }
+    }
+
+    /// Its weight.
+    #[must_use]
+    pub const fn weight(self) -> u32 {
+        match self {
+            Self::Time | Self::BookTicker | Self::NewOrder | Self::TestOrder | Self::CancelOrder => 1,
+            Self::Price | Self::QueryOrder => 2,
+            Self::OpenOrders => 3,
+            Self::ExchangeInfo | Self::AllOrders | Self::MyTrades | Self::Account => 10,
+        }
+    }
+
+    /// The budgets that a call takes from, with the share that its priority may use up.
+    #[must_use]
+    pub fn budgets(self, priority: Priority, budgets: &Budgets) -> Vec<Budget> {
+        let mut list = Vec::with_capacity(4);
+        let mut take = |name: &str, whole: u32, window_ms: i64, weight: u32| {
+            list.push(Budget { name: name.to_owned(), limit: share(whole, priority), window_ms, weight });
+        };
+        take("rest_1s", budgets.rest_per_second, 1_000, 1);
+        take(self.name(), budgets.endpoint_weight_per_10_seconds, 10_000, self.weight());
+        match self {
+            Self::NewOrder | Self::TestOrder => {
+                take("orders_1s", budgets.orders_per_second, 1_000, 1);
+                take("orders_10s", budgets.orders_per_10_seconds, 10_000, 1);
+                list.push(Budget {
+                    name: "new_orders_1s".to_owned(),
+                    limit: budgets.new_orders_per_second,
+                    window_ms: 1_000,
+                    weight: 1,
+                });
+            }
+            Self::CancelOrder => {
+                take("orders_1s", budgets.orders_per_second, 1_000, 1);
+                take("orders_10s", budgets.orders_per_10_seconds, 10_000, 1);
+            }
+            // The exchange takes 2 calls a second here, whoever asks.
+            Self::Account => {
+                list.push(Budget { name: "account_1s".to_owned(), limit: 2, window_ms: 1_000, weight: 1 });
+            }
+            Self::Time
+            | Self::ExchangeInfo
+            | Self::BookTicker
+            | Self::Price
+            | Self::QueryOrder
+            | Self::OpenOrders
+            | Self::AllOrders
+            | Self::MyTrades => {}
+        }
+        list
+    }
+}
+
+/// How far a priority may fill a budget: the rest is kept for those above it. A tenth, at least 1, for cancels; as
+/// much again for queries; and polls leave as much again for new orders.
+fn share(whole: u32, priority: Priority) -> u32 {
+    let step = (whole / 10).max(1);
+    let kept = match priority {
+        Priority::Cancel => 0,
+        Priority::Query => step,
+        Priority::New => step.saturating_mul(2),
+        Priority::Poll => step.saturating_mul(4),
+    };
+    whole.saturating_sub(kept).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_order_leaves_room_for_cancels_in_every_budget_they_share() {
+        let budgets = Budgets::default();
+        let new = Endpoint::NewOrder.budgets(Priority::New, &budgets);
+        let cancel = Endpoint::CancelOrder.budgets(Priority::Cancel, &budgets);
+        for shared in ["rest_1s", "orders_1s", "orders_10s"] {
+            let limit = |list: &[Budget]| list.iter().find(|budget| budget.name == shared).unwrap().limit;
+            assert!(limit(&new) < limit(&cancel), "{shared}");
+        }
+        assert_eq!(new.iter().find(|budget| budget.name == "orders_1s").unwrap().limit, 8);
+    }
+}

@@ -1,0 +1,74 @@
+use super::*;
+
+fn cases(file: &str) -> Vec<serde_json::Value> {
+    let file: serde_json::Value = serde_json::from_str(file).unwrap();
+    file["cases"].as_array().unwrap().clone()
+}
+
+fn body(file: &str, id: &str) -> Vec<u8> {
+    let case = cases(file).into_iter().find(|case| case["id"] == id).expect(id);
+    serde_json::to_vec(&case["body"]).unwrap()
+}
+
+const ORDERS: &str = include_str!("../../fixtures/responses/orders.json");
+const ACCOUNT: &str = include_str!("../../fixtures/responses/account.json");
+const INFO: &str = include_str!("../../fixtures/responses/exchange_info.json");
+const MARKET: &str = include_str!("../../fixtures/responses/market_data.json");
+
+#[test]
+fn recorded_orders_are_read() {
+    let canceled = order(&body(ORDERS, "query-canceled-2022")).unwrap();
+    assert_eq!((canceled.status, canceled.cl_ord_id), (VenueStatus::Canceled, None));
+    let open = orders(&body(ORDERS, "open-orders-2023")).unwrap();
+    assert_eq!(open[0].cl_ord_id, None, "an empty clientOrderId is none");
+    assert_eq!(open[0].updated_at, 1_695_571_596_791, "updateTime is null until the first change");
+    let all = orders(&body(ORDERS, "all-orders-market-sell-2024")).unwrap();
+    assert_eq!((all[0].status, all[0].executed_qty.to_string().as_str()), (VenueStatus::Filled, "1220"));
+}
+
+#[test]
+fn every_recorded_create_reply_gives_its_id() {
+    for id in ["create-limit-docs-2026", "create-ioc-sell-2025"] {
+        assert!(read_object::<Created>(&body(ORDERS, id)).unwrap().order_id().is_some(), "{id}");
+    }
+    assert_eq!(read_object::<Created>(b"{}").unwrap().order_id(), None);
+    assert_eq!(read_object::<Created>(br#"{"orderId":4}"#).unwrap().order_id(), OrderId::parse("4"));
+}
+
+#[test]
+fn recorded_fills_and_accounts_are_read() {
+    let fills = trades(&body(ACCOUNT, "my-trades-2024")).unwrap();
+    assert_eq!(fills[0].trade_id.as_str(), "dd44f79dda764c2e927a190ac5e7a1e5");
+    assert!(!fills[0].is_buyer);
+    let account = account(&body(ACCOUNT, "account-2026")).unwrap();
+    assert!(account.can_trade && account.can_withdraw);
+    assert_eq!(account.balances[0].2.to_string(), "33");
+}
+
+#[test]
+fn recorded_symbol_rules_say_what_they_mean_and_not_what_their_names_say() {
+    let rules = exchange_info(&body(INFO, "brock-2025-01")).unwrap();
+    assert_eq!(rules.len(), 1);
+    let brock = &rules[0];
+    assert_eq!((brock.qty_decimals, brock.price_decimals), (2, 5));
+    assert!(brock.qty_min.is_zero() && brock.is_tradable && brock.has_market_orders);
+    assert_eq!(brock.notional_min, Notional::parse("1").unwrap());
+    let old = exchange_info(&body(INFO, "three-entries-2024-01")).unwrap();
+    assert!(old.iter().any(|rules| rules.is_tradable), "status was ENABLED then");
+}
+
+#[test]
+fn prices_are_read_as_one_or_many() {
+    assert_eq!(book_tickers(&body(MARKET, "book-ticker")).unwrap().len(), 1);
+    assert_eq!(last_prices(&body(MARKET, "price-one")).unwrap().len(), 1);
+    let many = br#"[{"symbol":"A","price":"1"},{"symbol":"B","price":2.5},{"symbol":"C","price":null}]"#;
+    assert_eq!(last_prices(many).unwrap().len(), 2);
+}
+
+#[test]
+fn what_cannot_be_understood_names_its_field() {
+    let json = br#"{"symbol":"BTCUSDT","orderId":"1","executedQty":"0","status":"HALTED"}"#;
+    assert_eq!(order(json).unwrap_err().field, "status");
+    assert_eq!(order(b"<html>").unwrap_err().field, "(body)");
+    assert_eq!(trades(br#"[{"id":"1","orderId":"2","price":"NaN","qty":"1"}]"#).unwrap_err().field, "price");
+}
