@@ -217,6 +217,8 @@ struct Floor {
     held: BTreeMap<Asset, Decimal>,
     quotes: BTreeMap<Symbol, Quote>,
     answers: BTreeMap<Answer, u64>,
+    /// The order approved last.
+    latest: Option<Wish>,
 }
 
 /// A floor before trading begins.
@@ -271,6 +273,7 @@ impl Setup {
             held: self.holdings,
             quotes: BTreeMap::new(),
             answers: BTreeMap::new(),
+            latest: None,
         };
         floor.desk.on_rules(rules_of("BTC"));
         floor.desk.on_rules(rules_of("ETH"));
@@ -565,6 +568,7 @@ impl Floor {
         };
         self.sent.insert(wish.id.clone(), sent);
         self.approvals.push(approval);
+        self.latest = Some(wish.clone());
         self.assert_within_every_limit(&wish.id);
     }
 
@@ -736,11 +740,12 @@ fn each_partial_fill_moves_reservation_into_position_and_their_sum_stays() {
     let mut floor = floor().limit("MAX_POSITION_SIZE_USD", "500").open();
     floor.approve(&buy("a-1").limit("60000.00", "0.008"));
     floor.acknowledged("a-1");
-    for (filled, held) in [("0.001", "0.001"), ("0.000001", "0.001001"), ("0.004999", "0.006"), ("0.002", "0.008")] {
+    let fills = [("0.004", "0.004"), ("0.002", "0.006"), ("0.001", "0.007"), ("0.001", "0.008")];
+    for (n, (filled, held)) in fills.into_iter().enumerate() {
         assert_eq!(floor.position("BTC"), usd("480"));
         assert_eq!(floor.free_quote(), usd("9520"));
         floor.wait(2 * SECOND);
-        floor.refuse(&buy(&format!("more-{held}")).market_for("20.01"), Reason::PositionTooLarge);
+        floor.refuse(&buy(&format!("more-{n}")).market_for("20.01"), Reason::PositionTooLarge);
         floor.filled_free("a-1", filled, "60000.00");
         assert_eq!(floor.held("BTC"), qty(held));
         floor.assert_books_agree();
@@ -980,9 +985,12 @@ fn bytes_without_a_readable_id_are_a_dead_letter() {
 #[test]
 fn a_cancel_is_approved_whatever_refuses_orders() {
     let stops = Stops { all: Some("drill".to_owned()), ..Stops::default() };
-    let conditions: [(&str, fn(&mut Floor)); 6] = [
+    type Condition = fn(&mut Floor);
+    let conditions: [(&str, Condition); 6] = [
         ("nothing", |_| {}),
-        ("an open breaker", |floor| drop(floor.desk.on_breaker(Input::Trip(Cause::DailyLoss), START))),
+        ("an open breaker", |floor| {
+            floor.desk.on_breaker(Input::Trip(Cause::DailyLoss), START);
+        }),
         ("a half open breaker", |floor| {
             floor.desk.on_breaker(Input::Trip(Cause::ClockOffset), START);
             floor.wait(HOUR);
@@ -1156,7 +1164,7 @@ fn the_same_content_under_another_id_waits_until_the_window_is_over() {
     floor.approve(&buy("a-3").of_strategy("grid").limit("60000.00", "0.002"));
     floor.wait(1_999);
     floor.refuse(&buy("a-4").limit("60000.00", "0.002"), Reason::DuplicateOrder);
-    floor.approve(&buy("a-5").limit("60000.00", "0.003"));
+    floor.approve(&buy("a-5").of_strategy("grid").limit("60000.00", "0.003"));
     floor.wait(1);
     floor.approve(&buy("a-6").limit("60000.00", "0.002"));
     floor.refuse(&buy("a-7").limit("60000.00", "0.002"), Reason::DuplicateOrder);
@@ -1170,6 +1178,7 @@ fn an_own_resting_order_on_the_other_side_is_not_traded_with_until_it_is_gone() 
     floor.refuse(&buy("a-1").limit("60100.00", "0.001"), Reason::SelfTrade);
     floor.refuse(&buy("a-2").market_for("50"), Reason::SelfTrade);
     floor.approve(&buy("a-3").limit("60099.99", "0.001"));
+    floor.wait(SECOND);
     floor.in_doubt("s-1");
     floor.refuse(&buy("a-4").market_for("50"), Reason::SelfTrade);
     floor.canceled("s-1");
@@ -1477,7 +1486,8 @@ fn a_restart_frees_nothing_of_a_day_with_every_kind_of_order() {
     floor.in_doubt("doubtful");
     floor.wait(SECOND);
     floor.approve(&sell("selling").limit("61000.00", "0.003"));
-    floor.approve(&buy("unanswered").market("0.001"));
+    floor.approve(&buy("waiting").limit("59500.00", "0.001"));
+    floor.approve(&buy("unanswered").of_strategy("grid").limit("60000.00", "0.001"));
     let look = |floor: &Floor| {
         let position = (floor.position("BTC"), floor.position("ETH"));
         (floor.free_quote(), floor.free_base("BTC"), floor.free_base("ETH"), position, floor.desk.day(floor.now))
@@ -1488,10 +1498,10 @@ fn a_restart_frees_nothing_of_a_day_with_every_kind_of_order() {
         assert_eq!(look(&floor), before);
         floor.assert_books_agree();
     }
-    floor.refuse(&buy("unanswered").market("0.002"), Reason::DuplicateClOrdId);
+    floor.refuse(&buy("unanswered").limit("60000.00", "0.002"), Reason::DuplicateClOrdId);
     assert_eq!(answer(&floor.resend("resting")), Answer::Replay);
-    floor.refuse(&buy("twin").market("0.001"), Reason::DuplicateOrder);
-    floor.refuse(&buy("third").market("0.002"), Reason::Throttled);
+    floor.refuse(&buy("twin").of_strategy("grid").limit("60000.00", "0.001"), Reason::DuplicateOrder);
+    floor.refuse(&buy("third").limit("60000.00", "0.001"), Reason::Throttled);
 }
 
 #[test]
@@ -1557,7 +1567,7 @@ impl Drop for SeedOnFailure {
     }
 }
 
-/// Runs one history per seed.
+/// Runs one history per seed; a failure prints the seed, and the history of one seed is always the same.
 fn for_each_seed(count: u64, history: impl Fn(&mut SplitMix64)) {
     for seed in 0..count {
         let _named = SeedOnFailure(seed);
@@ -1593,6 +1603,11 @@ fn text(value: Decimal) -> String {
 
 impl Floor {
     fn random_wish(&self, rng: &mut SplitMix64, name: &str) -> Wish {
+        if let Some(latest) = &self.latest
+            && rng.percent(8)
+        {
+            return Wish { id: name.to_owned(), ..latest.clone() };
+        }
         let pair = rng.pick(&["BTCUSDT", "BTCUSDT", "ETHUSDT"]);
         let quote = &self.quotes[&symbol(pair)];
         let is_buy = rng.percent(65);
@@ -1602,7 +1617,8 @@ impl Floor {
         let at = (reference * Decimal::new(1_000 + rng.between(-30, 30), 3)).round_dp(2);
         let base = asset(pair.trim_end_matches("USDT"));
         let held = self.held.get(&base).copied().unwrap_or_default();
-        let amount = Decimal::new(rng.pick(&[500, 1_000, 2_000, 5_000, 10_000, 30_000, 50_000, 52_000]), 2);
+        let amount =
+            Decimal::new(rng.pick(&[800, 1_050, 1_500, 2_500, 5_000, 8_000, 12_000, 28_000, 49_000, 52_000]), 2);
         let quantity = if is_buy || held.is_zero() {
             (amount / at).round_dp(6)
         } else {
@@ -1622,7 +1638,7 @@ impl Floor {
         let pair = rng.pick(&["BTCUSDT", "ETHUSDT"]);
         let step = if rng.percent(10) { rng.between(-60, 60) } else { rng.between(-6, 6) };
         let bid = (self.quotes[&symbol(pair)].bid.decimal() * Decimal::new(1_000 + step, 3)).round_dp(2);
-        let spread = (bid * Decimal::new(rng.pick(&[0, 1, 5, 20]), 4)).round_dp(2);
+        let spread = (bid * Decimal::new(rng.pick(&[0, 1, 5, 20, 200]), 4)).round_dp(2);
         self.quote(pair, bid, bid + spread);
     }
 
@@ -1684,30 +1700,28 @@ impl Floor {
                 }
             }
             17 => {
-                let reports: Vec<(Execution, Timestamp)> = self.journal.executions.clone();
-                let (execution, _) = rng.pick(&reports);
+                let count = i64::try_from(self.journal.executions.len()).expect("a count");
+                let index = usize::try_from(rng.below(count)).expect("an index");
+                let (execution, _) = &self.journal.executions[index];
                 if matches!(execution, Execution::ExecutionReport(_)) {
-                    self.execute(execution);
+                    self.execute(execution.clone());
                 }
             }
-            18 if rng.percent(8) => self.wait(rng_hours(rng)),
+            18 if rng.percent(8) => self.wait(rng.between(1, 14) * HOUR),
+            18 if rng.percent(20) => self.restart(),
             _ => self.wait(rng.pick(&[1, 50, 200, 500, 999, 1_000, 2_000, 4_000])),
         }
         self.assert_books_agree();
     }
 }
 
-fn rng_hours(rng: &mut SplitMix64) -> i64 {
-    rng.between(1, 14) * HOUR
-}
-
 #[test]
 fn whatever_the_history_every_limit_held_at_the_time_of_every_approval() {
     let totals = std::cell::RefCell::new(BTreeMap::<Answer, u64>::new());
-    for_each_seed(300, |rng| {
+    for_each_seed(200, |rng| {
         let setup = random_setup(rng);
         let mut floor = if rng.percent(50) { setup.forgiving() } else { setup }.open();
-        for step in 0..250 {
+        for step in 0..200 {
             floor.random_step(rng, step);
         }
         for (answer, count) in &floor.answers {
@@ -1738,7 +1752,7 @@ fn whatever_the_history_every_limit_held_at_the_time_of_every_approval() {
 
 #[test]
 fn whatever_the_history_a_rebuilt_desk_decides_the_next_orders_as_the_original() {
-    for_each_seed(200, |rng| {
+    for_each_seed(150, |rng| {
         let mut floor = random_setup(rng).forgiving().open();
         let steps = usize::try_from(rng.between(5, 120)).expect("a count");
         for step in 0..steps {
@@ -1812,30 +1826,34 @@ fn tighten(limits: &mut Limits, rng: &mut SplitMix64) -> &'static str {
 #[test]
 fn after_the_same_history_a_tighter_limit_never_approves_what_a_looser_one_refused() {
     let bound = std::cell::RefCell::new(BTreeMap::<&'static str, u64>::new());
-    for_each_seed(150, |rng| {
-        let mut floor = random_setup(rng).forgiving().open();
-        let steps = usize::try_from(rng.between(5, 80)).expect("a count");
+    for_each_seed(100, |rng| {
+        let setup = random_setup(rng).forgiving();
+        let mut floor = if rng.percent(70) { setup.unhurried() } else { setup }.open();
+        let steps = usize::try_from(rng.between(2, 40)).expect("a count");
         for step in 0..steps {
             floor.random_step(rng, step);
         }
         floor.now = floor.now.plus_ms(rng.pick(&[0, 10, 300, 3_000]));
-        for n in 0..12 {
-            let loose_limits = floor.desk.limits().clone();
-            let mut tight_limits = loose_limits.clone();
-            let tightened = tighten(&mut tight_limits, rng);
-            let mut loose = rebuilt(&floor, loose_limits, Breaker::default());
-            let mut tight = rebuilt(&floor, tight_limits, Breaker::default());
+        for n in 0..10 {
             let wish = floor.random_wish(rng, &format!("next-{n}"));
             let bytes = wish.json(floor.now.plus_ms(-rng.between(0, 3_000)));
             let entry = EntryId::parse("1-1").expect("an entry id");
-            let of_loose = answer(&loose.decide(&entry, bytes.as_bytes(), floor.now));
-            let of_tight = answer(&tight.decide(&entry, bytes.as_bytes(), floor.now));
-            if of_loose != Answer::Approved {
-                assert_ne!(of_tight, Answer::Approved, "tighter {tightened} approves {wish:?}: {of_loose:?}");
-            } else if of_tight != Answer::Approved {
-                *bound.borrow_mut().entry(tightened).or_default() += 1;
+            let decide = |limits: Limits| {
+                let mut desk = rebuilt(&floor, limits, Breaker::default());
+                answer(&desk.decide(&entry, bytes.as_bytes(), floor.now))
+            };
+            let of_loose = decide(floor.desk.limits().clone());
+            for _ in 0..3 {
+                let mut limits = floor.desk.limits().clone();
+                let tightened = tighten(&mut limits, rng);
+                let of_tight = decide(limits);
+                if of_loose != Answer::Approved {
+                    assert_ne!(of_tight, Answer::Approved, "tighter {tightened} approves {wish:?}: {of_loose:?}");
+                } else if of_tight != Answer::Approved {
+                    *bound.borrow_mut().entry(tightened).or_default() += 1;
+                }
             }
         }
     });
-    assert!(bound.borrow().len() >= 15, "too few limits were seen to bind: {bound:?}");
+    assert!(bound.borrow().len() >= 12, "too few limits were seen to bind: {bound:?}");
 }

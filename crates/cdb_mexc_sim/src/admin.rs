@@ -1,0 +1,182 @@
+//! The interface for tests and scripts, on a port of its own. Documented in `docs/stand-in.md`.
+
+use std::sync::Arc;
+
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use rust_decimal::Decimal;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::exchange::{Exchange, Uncertain, Wanted};
+use crate::faults::FaultRule;
+use crate::order::{Kind, Side};
+use crate::state::{Shared, Switches};
+
+/// The admin routes.
+pub fn routes(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/requests", get(requests))
+        .route("/orders", get(orders))
+        .route("/trades", get(trades))
+        .route("/account", get(account))
+        .route("/budget", get(budget))
+        .route("/faults", get(faults).post(set_faults))
+        .route("/switches", get(switches).post(set_switches))
+        .route("/uncertain", post(set_uncertain))
+        .route("/price", post(set_price))
+        .route("/foreign-order", post(foreign_order))
+        .route("/transfer", post(transfer))
+        .route("/keys", post(set_keys))
+        .route("/reset", post(reset))
+        .with_state(shared)
+}
+
+#[derive(Deserialize)]
+struct RequestFilter {
+    endpoint: Option<String>,
+}
+
+/// Every request seen, oldest first; `?endpoint=POST%20order` only those.
+async fn requests(State(shared): State<Arc<Shared>>, Query(filter): Query<RequestFilter>) -> Json<Value> {
+    let inner = shared.lock();
+    let wanted = inner.seen.iter().filter(|seen| filter.endpoint.as_ref().is_none_or(|one| *one == seen.endpoint));
+    Json(json!(wanted.collect::<Vec<_>>()))
+}
+
+async fn orders(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    Json(json!(shared.lock().exchange.orders.values().collect::<Vec<_>>()))
+}
+
+async fn trades(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    Json(json!(shared.lock().exchange.trades))
+}
+
+async fn account(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    Json(json!(shared.lock().exchange.account))
+}
+
+async fn budget(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    let windows = shared.lock().budget.report();
+    let breaches: u64 = windows.iter().map(|window| window.breaches).sum();
+    Json(json!({"breaches": breaches, "windows": windows}))
+}
+
+async fn faults(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    Json(json!(shared.lock().faults.rules()))
+}
+
+/// Replaces all fault rules.
+async fn set_faults(State(shared): State<Arc<Shared>>, Json(rules): Json<Vec<FaultRule>>) -> Json<Value> {
+    shared.lock().faults.set(rules);
+    Json(json!({"ok": true}))
+}
+
+async fn switches(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    Json(json!(shared.lock().switches))
+}
+
+/// Replaces all switches; those not named return to their defaults.
+async fn set_switches(State(shared): State<Arc<Shared>>, Json(switches): Json<Switches>) -> Json<Value> {
+    shared.lock().switches = switches;
+    Json(json!({"ok": true}))
+}
+
+async fn set_uncertain(State(shared): State<Arc<Shared>>, Json(uncertain): Json<Uncertain>) -> Json<Value> {
+    shared.lock().exchange.uncertain = uncertain;
+    Json(json!({"ok": true}))
+}
+
+#[derive(Deserialize)]
+struct Price {
+    symbol: String,
+    bid: Decimal,
+    ask: Decimal,
+    last: Option<Decimal>,
+}
+
+/// Sets a price with deep liquidity; resting orders that it crosses fill.
+async fn set_price(State(shared): State<Arc<Shared>>, Json(price): Json<Price>) -> Response {
+    let mut inner = shared.lock();
+    let now = inner.exchange_ms();
+    let last = price.last.unwrap_or(price.bid);
+    match inner.exchange.on_script(&price.symbol, price.bid, price.ask, last, now) {
+        Ok(()) => kept(&inner, &json!({"ok": true})),
+        Err(refusal) => (StatusCode::BAD_REQUEST, Json(json!({"error": refusal.msg}))).into_response(),
+    }
+}
+
+#[derive(Deserialize)]
+struct Foreign {
+    symbol: String,
+    side: Side,
+    qty: Decimal,
+    price: Option<Decimal>,
+    client_id: Option<String>,
+}
+
+/// Somebody else places an order on the account.
+async fn foreign_order(State(shared): State<Arc<Shared>>, Json(foreign): Json<Foreign>) -> Response {
+    let mut inner = shared.lock();
+    let now = inner.exchange_ms();
+    let kind = if foreign.price.is_some() { Kind::Limit } else { Kind::Market };
+    let Foreign { symbol, side, qty, price, client_id } = foreign;
+    let wanted = Wanted { symbol, side, kind, qty: Some(qty), quote_qty: None, price, client_id, is_foreign: true };
+    match inner.exchange.place(wanted, now) {
+        Ok(id) => kept(&inner, &json!({"order_id": id})),
+        Err(refusal) => (StatusCode::BAD_REQUEST, Json(json!({"error": refusal.msg}))).into_response(),
+    }
+}
+
+#[derive(Deserialize)]
+struct Transfer {
+    asset: String,
+    /// Above zero = deposit.
+    amount: Decimal,
+}
+
+async fn transfer(State(shared): State<Arc<Shared>>, Json(transfer): Json<Transfer>) -> Response {
+    let mut inner = shared.lock();
+    inner.exchange.account.add(&transfer.asset, transfer.amount);
+    kept(&inner, &json!({"ok": true}))
+}
+
+#[derive(Deserialize)]
+struct NewKeys {
+    api_key: String,
+    api_secret: String,
+}
+
+/// Replaces the key pair, as after a rotation at the exchange.
+async fn set_keys(State(shared): State<Arc<Shared>>, Json(keys): Json<NewKeys>) -> Json<Value> {
+    let mut inner = shared.lock();
+    inner.keys.api_key = keys.api_key;
+    inner.keys.api_secret = keys.api_secret;
+    Json(json!({"ok": true}))
+}
+
+/// Forgets orders, trades, requests, faults and switches; balances are the opening ones again.
+async fn reset(State(shared): State<Arc<Shared>>) -> Response {
+    let mut inner = shared.lock();
+    let mut fresh = Exchange::new(inner.exchange.symbols.values().cloned().collect());
+    fresh.markets = std::mem::take(&mut inner.exchange.markets);
+    for (asset, amount) in &inner.opening {
+        fresh.account.add(asset, *amount);
+    }
+    inner.exchange = fresh;
+    inner.seen.clear();
+    inner.faults.set(Vec::new());
+    inner.switches = Switches::default();
+    inner.budget = crate::budget::Budget::default();
+    kept(&inner, &json!({"ok": true}))
+}
+
+fn kept(inner: &crate::state::Inner, value: &Value) -> Response {
+    match inner.keep() {
+        Ok(()) => Json(value).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, Json(json!({"error": error.to_string()}))).into_response(),
+    }
+}

@@ -1,0 +1,20 @@
+//! Refusals with their codes (exchange API §12).
+
+/// One refusal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// HTTP status.
+    pub http: u16,
+    /// The exchange's code.
+    pub code: i64,
+    /// Text.
+    pub msg: String,
+    /// `Retry-After`, seconds.
+    pub retry_after_s: Option<u64>,
+}
+
+/// A refusal with HTTP 400, as every business refusal is.
+#[must_use]
+pub fn refuse(code: i64, msg: impl Into<String>) -> Refusal {
+    Refusal { http: 400, code, msg: msg.into(), retry_after_s: None }
+}

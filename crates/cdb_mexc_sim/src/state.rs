@@ -1,0 +1,158 @@
+//! Everything behind one lock, and what survives a restart of the stand-in.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+
+use crate::auth::Keys;
+use crate::budget::Budget;
+use crate::exchange::Exchange;
+use crate::faults::Faults;
+
+/// Requests remembered for tests.
+const SEEN_MAX: usize = 200_000;
+
+/// One request as it arrived.
+#[derive(Debug, Clone, Serialize)]
+pub struct Seen {
+    /// Epoch µs.
+    pub at_us: i64,
+    /// `POST order`
+    pub endpoint: String,
+    /// `symbol` parameter.
+    pub symbol: Option<String>,
+    /// `newClientOrderId` or `origClientOrderId` parameter.
+    pub client_id: Option<String>,
+    /// Id of the order it made.
+    pub order_id: Option<String>,
+    /// HTTP status answered; `None` while unanswered.
+    pub status: Option<u16>,
+    /// Code of a refusal.
+    pub code: Option<i64>,
+    /// Fault that hit it.
+    pub fault: Option<String>,
+}
+
+/// Settings that a client must survive in every position (exchange API §15).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Switches {
+    /// New orders are invisible to queries for this long, ms.
+    pub visibility_delay_ms: i64,
+    /// The exchange's clock runs ahead by this, ms.
+    pub clock_skew_ms: i64,
+    /// Everything signed is refused.
+    pub is_key_revoked: bool,
+    /// Replies carry fields that no documentation names.
+    pub extra_fields: bool,
+    /// `code` of errors is a string.
+    pub code_as_string: bool,
+    /// `NEW`, `CANCELED` or empty = absent.
+    pub cancel_status: String,
+    /// What stands in `clientOrderId` of an order without one: `null`, `empty` or `absent`.
+    pub missing_client_id: String,
+    /// `code` of wrapped successes: 0 or 200.
+    pub success_code: i64,
+    /// The key may withdraw.
+    pub can_withdraw: bool,
+}
+
+impl Default for Switches {
+    fn default() -> Self {
+        Self {
+            visibility_delay_ms: 0,
+            clock_skew_ms: 0,
+            is_key_revoked: false,
+            extra_fields: false,
+            code_as_string: false,
+            cancel_status: "NEW".to_owned(),
+            missing_client_id: "null".to_owned(),
+            success_code: 0,
+            can_withdraw: false,
+        }
+    }
+}
+
+/// The stand-in.
+pub struct Inner {
+    /// Books.
+    pub exchange: Exchange,
+    /// Key pair.
+    pub keys: Keys,
+    /// Limits.
+    pub budget: Budget,
+    /// What goes wrong.
+    pub faults: Faults,
+    /// Behaviour.
+    pub switches: Switches,
+    /// Requests seen.
+    pub seen: VecDeque<Seen>,
+    /// Number of the oldest request in `seen`.
+    pub seen_from: u64,
+    /// Where the books are kept.
+    pub keep_in: Option<PathBuf>,
+    /// Balances at the start, for a reset.
+    pub opening: Vec<(String, Decimal)>,
+}
+
+impl Inner {
+    /// The exchange's clock, epoch ms.
+    #[must_use]
+    pub fn exchange_ms(&self) -> i64 {
+        now_us() / 1_000 + self.switches.clock_skew_ms
+    }
+
+    /// Remembers a request; its number.
+    pub fn see(&mut self, seen: Seen) -> u64 {
+        if self.seen.len() == SEEN_MAX {
+            self.seen.pop_front();
+            self.seen_from += 1;
+        }
+        self.seen.push_back(seen);
+        self.seen_from + u64::try_from(self.seen.len()).unwrap_or_default() - 1
+    }
+
+    /// A remembered request.
+    pub fn seen_mut(&mut self, number: u64) -> Option<&mut Seen> {
+        let index = number.checked_sub(self.seen_from)?;
+        self.seen.get_mut(usize::try_from(index).ok()?)
+    }
+
+    /// Writes the books to their file, whole or not at all.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn keep(&self) -> std::io::Result<()> {
+        let Some(path) = &self.keep_in else { return Ok(()) };
+        let aside = path.with_extension("new");
+        std::fs::write(&aside, serde_json::to_vec(&self.exchange)?)?;
+        std::fs::rename(aside, path)
+    }
+}
+
+/// The stand-in, shared.
+pub struct Shared(Mutex<Inner>);
+
+impl Shared {
+    /// Wraps it.
+    #[must_use]
+    pub const fn new(inner: Inner) -> Self {
+        Self(Mutex::new(inner))
+    }
+
+    /// Locks it.
+    pub fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Epoch µs.
+#[must_use]
+pub fn now_us() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX)
+}
