@@ -182,15 +182,16 @@ impl Default for Breaker {
 }
 
 impl Breaker {
-    /// Continues from a persisted state.
+    /// Continues from a persisted state; results of sends begun before `counts_from` count for nothing.
     #[must_use]
-    pub fn restored(state: State) -> Self {
-        let counts_from = match state {
-            State::Closed => Timestamp::default(),
-            State::Open { opened_at, .. } => opened_at,
-            State::HalfOpen { since, .. } => since,
-        };
+    pub fn restored(state: State, counts_from: Timestamp) -> Self {
         Self { state, counts_from, ..Self::default() }
+    }
+
+    /// Results of sends begun before this instant count for nothing.
+    #[must_use]
+    pub const fn counts_from(&self) -> Timestamp {
+        self.counts_from
     }
 
     /// The position.

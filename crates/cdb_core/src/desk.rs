@@ -223,6 +223,15 @@ impl Desk {
         Decided::Verdict { verdict: Box::new(verdict), seen }
     }
 
+    /// A refusal that no check of the table gives.
+    #[must_use]
+    pub fn refusal(&self, id: &ClOrdId, entry: &EntryId, reason: Reason, detail: &str, now: Timestamp) -> Verdict {
+        let mut verdict = self.blank_verdict(id, entry, now);
+        verdict.reason = Some(reason);
+        verdict.detail = detail.to_owned();
+        verdict
+    }
+
     fn blank_verdict(&self, cl_ord_id: &ClOrdId, entry: &EntryId, now: Timestamp) -> Verdict {
         Verdict {
             cl_ord_id: cl_ord_id.clone(),
@@ -306,7 +315,9 @@ impl Desk {
         self.twins.push_back((at, content));
         if !is_exit {
             self.day = self.day.plus(notional, at);
-            if matches!(self.breaker.state(), breaker::State::HalfOpen { .. }) {
+            if let breaker::State::HalfOpen { since, .. } = self.breaker.state()
+                && at >= since
+            {
                 self.probe = Some(order.cl_ord_id.clone());
             }
         }
@@ -323,6 +334,12 @@ impl Desk {
     /// Takes back an approval that was not published because a stop had come between; the order is decided again.
     /// Pace and day counts stay: they err on the safe side.
     pub fn withdraw(&mut self, verdict: &Verdict) {
+        if let Some(Command::New(order)) = &verdict.command {
+            let content = order_content(order);
+            if let Some(index) = self.twins.iter().rposition(|(_, known)| *known == content) {
+                self.twins.remove(index);
+            }
+        }
         self.portfolio.release(&verdict.cl_ord_id);
         self.seen.remove(&verdict.cl_ord_id);
         if self.probe.as_ref() == Some(&verdict.cl_ord_id) {
@@ -363,6 +380,8 @@ impl Desk {
                 None
             }
             Execution::ExecutionReport(report) => self.on_report(report, now),
+            // What was found before the breaker last closed was dealt with then.
+            Execution::Finding(finding) if finding.ts < self.breaker.counts_from() => None,
             Execution::Finding(finding) => {
                 use crate::report::FindingKind;
                 let cause = match finding.kind {
@@ -412,8 +431,14 @@ fn health(report: &ExecutionReport) -> Health {
         {
             Health::Bad
         }
-        // The doubt that preceded it was counted.
-        ExecType::Rejected if is(VenueRefusal::NotAccepted.code()) => Health::Silent,
+        // The doubt that preceded it was counted; a pause or a restriction says nothing about the connection.
+        ExecType::Rejected
+            if is(VenueRefusal::NotAccepted.code())
+                || is(VenueRefusal::Maintenance.code())
+                || is(VenueRefusal::Account.code()) =>
+        {
+            Health::Silent
+        }
         ExecType::Rejected | ExecType::New | ExecType::Trade => Health::Good,
         ExecType::OrderStatus
         | ExecType::PendingNew

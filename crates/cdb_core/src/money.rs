@@ -249,6 +249,16 @@ impl Notional {
     pub fn per(self, qty: Qty) -> Option<Price> {
         self.0.checked_div(qty.0).and_then(Price::from_decimal)
     }
+    /// The amount, or zero when it is below.
+    #[must_use]
+    pub fn at_least_zero(self) -> Self {
+        Self(self.0.max(Decimal::ZERO))
+    }
+    /// The smaller of two amounts.
+    #[must_use]
+    pub fn min(self, other: Self) -> Self {
+        Self(self.0.min(other.0))
+    }
     /// Whole cents, rounded toward zero, for gauges; saturates.
     #[must_use]
     pub fn cents(self) -> i64 {

@@ -4,11 +4,13 @@
 
 use std::collections::BTreeMap;
 
+use rust_decimal::Decimal;
+
 use crate::ids::{Asset, ClOrdId, StrategyId, Symbol};
 use crate::market::Quote;
 use crate::money::{Notional, Price, Qty};
 use crate::order::{NewOrder, OrdType, Side};
-use crate::report::{AccountSnapshot, ExecType, ExecutionReport};
+use crate::report::{AccountSnapshot, ExecutionReport, OrdStatus};
 use crate::symbol_rules::SymbolRules;
 use crate::time::Timestamp;
 
@@ -23,6 +25,8 @@ pub struct OpenOrder {
     pub strategy: StrategyId,
     /// Its limit price; `None` for MARKET.
     pub price: Option<Price>,
+    /// What a buy was valued at for each unit of base; `None` for a sell.
+    pub worst_price: Option<Price>,
     /// Base quantity that may still fill (for an order sized in quote: what the reservation would buy).
     pub leaves_qty: Qty,
     /// Quote amount held by a buy, at the worst price it was approved for; zero for a sell.
@@ -130,15 +134,16 @@ impl Portfolio {
             let quote = self.quotes.get(&order.symbol)?;
             notional.qty_at(quote.bid)
         });
-        let reserved = match order.side {
-            Side::Buy => notional,
-            Side::Sell => Notional::ZERO,
+        let (reserved, worst_price) = match order.side {
+            Side::Buy => (notional, order.price().or_else(|| notional.per(order.order_qty()?))),
+            Side::Sell => (Notional::ZERO, None),
         };
         let open = OpenOrder {
             symbol: order.symbol.clone(),
             side: order.side,
             strategy: order.strategy.clone(),
             price: order.price(),
+            worst_price,
             leaves_qty: leaves_qty.unwrap_or(Qty::ZERO),
             reserved,
             is_acknowledged: false,
@@ -173,21 +178,18 @@ impl Portfolio {
             }
             self.debit(&fill.commission_asset, fill.commission);
             if let Some(open) = self.orders.get_mut(&report.cl_ord_id) {
-                // The reservation shrinks by the share of the quantity that filled, so that it never outlives it.
                 let left = open.leaves_qty - fill.last_qty;
-                let share = left.decimal().checked_div(open.leaves_qty.decimal()).unwrap_or_default();
-                open.reserved = match report.quote_qty {
-                    Some(_) => {
-                        Notional::from_decimal((open.reserved - cost).decimal().max(rust_decimal::Decimal::ZERO))
-                    }
-                    None => open.reserved.share(share),
+                open.reserved = match (report.quote_qty, open.worst_price) {
+                    (Some(_), _) => (open.reserved - cost).at_least_zero(),
+                    (None, Some(worst_price)) => worst_price.times(left).min(open.reserved),
+                    (None, None) => Notional::ZERO,
                 };
                 open.leaves_qty = left;
             }
         }
         if report.ord_status.is_final() {
             self.orders.remove(&report.cl_ord_id);
-        } else if report.exec_type == ExecType::New
+        } else if report.ord_status != OrdStatus::PendingNew
             && let Some(open) = self.orders.get_mut(&report.cl_ord_id)
         {
             open.is_acknowledged = true;
@@ -210,16 +212,15 @@ impl Portfolio {
         self.holdings.get(asset).map_or(Qty::ZERO, |holding| holding.total)
     }
 
-    /// What a new buy may spend: the holding less every reservation and every foreign lock.
+    /// What a new buy may spend: the holding less every reservation with its fee and every foreign lock.
     #[must_use]
     pub fn free_quote(&self, quote: &Asset) -> Notional {
         let holding = self.holdings.get(quote).copied().unwrap_or_default();
-        let reserved: Notional = self
-            .orders
-            .values()
-            .filter(|order| self.rules.get(&order.symbol).is_some_and(|rules| &rules.quote == quote))
-            .map(|order| order.reserved)
-            .sum();
+        let with_fee = |order: &OpenOrder| {
+            let rules = self.rules.get(&order.symbol).filter(|rules| &rules.quote == quote)?;
+            Some(order.reserved + order.reserved.share(rules.taker_fee))
+        };
+        let reserved: Notional = self.orders.values().filter_map(with_fee).sum();
         Notional::of_quote(holding.total - holding.foreign_locked) - reserved
     }
 
@@ -229,7 +230,8 @@ impl Portfolio {
         let holding = self.holdings.get(&rules.base).copied().unwrap_or_default();
         let mut free = holding.total - holding.foreign_locked;
         for order in self.orders.values() {
-            if order.side == Side::Sell && order.symbol == rules.symbol {
+            let is_same_base = self.rules.get(&order.symbol).is_some_and(|of_order| of_order.base == rules.base);
+            if order.side == Side::Sell && (is_same_base || order.symbol == rules.symbol) {
                 free = free - order.leaves_qty;
             }
         }
@@ -268,17 +270,27 @@ impl Portfolio {
         self.quotes.get(&symbol).map(Quote::mark)
     }
 
-    /// An own open order on the other side that `order` would trade with.
+    /// An own open order on the other side that `order` would trade with. A market order reaches from the best price
+    /// as far as `slippage`, a share of it.
     #[must_use]
-    pub fn crossing_order(&self, order: &NewOrder) -> Option<&ClOrdId> {
-        let crosses = |resting: &OpenOrder| match (order.ord_type, resting.price) {
-            (OrdType::Market { .. }, Some(_)) => true,
-            (OrdType::Limit { price, .. }, Some(resting_price)) => match order.side {
-                Side::Buy => price >= resting_price,
-                Side::Sell => price <= resting_price,
+    pub fn crossing_order(&self, order: &NewOrder, slippage: Decimal) -> Option<&ClOrdId> {
+        let reach = match (order.ord_type, order.side) {
+            (OrdType::Limit { price, .. }, _) => Some(price),
+            (OrdType::Market { .. }, Side::Buy) => {
+                self.quotes.get(&order.symbol).map(|quote| quote.ask.shifted(slippage))
+            }
+            (OrdType::Market { .. }, Side::Sell) => {
+                let down = Decimal::ZERO.saturating_sub(slippage);
+                self.quotes.get(&order.symbol).map(|quote| quote.bid.shifted(down))
+            }
+        };
+        // A market order does not rest, so nothing can trade with it.
+        let crosses = |resting: &OpenOrder| match (reach, resting.price) {
+            (Some(reach), Some(resting)) => match order.side {
+                Side::Buy => reach >= resting,
+                Side::Sell => reach <= resting,
             },
-            // A market order does not rest, so nothing can trade with it.
-            (_, None) => false,
+            (None, _) | (_, None) => false,
         };
         self.orders
             .iter()

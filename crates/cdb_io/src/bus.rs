@@ -238,7 +238,9 @@ fn entries(reply: Option<StreamReadReply>) -> Vec<Entry> {
     keys.into_iter().flat_map(|key| key.ids).filter_map(entry).collect()
 }
 
-fn entry(raw: StreamId) -> Option<Entry> {
+/// One entry as the client library gives it; `None` for an id that is none.
+#[must_use]
+pub fn entry(raw: StreamId) -> Option<Entry> {
     let id = EntryId::parse(&raw.id)?;
     let fields = raw.map.into_iter().map(|(name, value)| (name, bytes_of(value))).collect();
     Some(Entry { id, fields })

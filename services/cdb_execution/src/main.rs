@@ -1,2 +1,68 @@
-//! Placeholder.
-fn main() {}
+//! `cdb_execution`: sends approved orders to the exchange at most once, audited first, and books what comes of them.
+//!
+//! One instance sends, the one that holds the lease. An order's way: verdict, gate, durable audit record, request,
+//! answer, report. Whatever it does not know about an order it asks the exchange for; it never sends again.
+
+mod account; // balances at a moment when every fill is booked
+mod book; // the orders that were claimed, and what is recorded and published of them
+mod canceler; // cancels
+mod config; // settings
+mod gatekeeper; // the gate and the rate budgets, asked
+mod leading; // one term as the sending instance
+mod market; // prices and rules
+mod observe;
+mod recovery; // what an earlier process left behind
+mod sender; // verdicts in, orders out
+mod tracker; // what became of open and doubtful orders
+mod venue; // every call to the exchange, within its budget // one log line and one metric for each thing that happens
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use cdb_io::audit_log;
+use cdb_io::health::Health;
+use cdb_io::supervise::{Shutdown, Tasks};
+use cdb_io::{health, telemetry};
+
+use crate::config::Config;
+use crate::leading::Process;
+use crate::observe::Observer;
+
+/// Pause before trying again after Redis went away.
+const RETRY: Duration = Duration::from_millis(500);
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    telemetry::start();
+    let config = Config::read().context("cdb_execution does not start")?;
+    let health = Health::default();
+    let observer = Observer::new(&config)?;
+    let (audit, writer_end) =
+        audit_log::open(&config.service.audit_dir, &config.audit_name(), cdb_io::config::BUILD, |_| {})?;
+    let mut tasks = Tasks::default();
+    let listen = config.service.http_listen;
+    let served = health::serve(listen, health.clone(), observer.registry(), axum::Router::new(), tasks.shutdown());
+    tasks.spawn("http", served);
+    tasks.spawn("audit", writer_end.wait());
+    let process = Process::new(config, audit, health, observer)?;
+    tasks.spawn("execution", run(process, tasks.shutdown()));
+    tasks.run().await
+}
+
+/// Leads whenever it can, until the end is asked for. A failure of Redis ends a term, never the process: a new term
+/// begins with what the audit trail and the exchange know.
+async fn run(process: Process, shutdown: Shutdown) -> anyhow::Result<()> {
+    while !shutdown.is_asked() {
+        process.health.progress();
+        match leading::term(&process, shutdown.clone()).await {
+            Ok(()) => process.health.well("redis"),
+            Err(error) => {
+                process.observer.redis_errors.inc();
+                tracing::error!(error = format!("{error:#}"), "no order is sent until the next term begins");
+                process.health.trouble("redis", format!("{error:#}"));
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+    Ok(())
+}

@@ -66,7 +66,7 @@ pub fn not_a_twin(context: &Context<'_>) -> Outcome {
 
 /// No own open order on the other side would trade with it.
 pub fn no_self_trade(context: &Context<'_>) -> Outcome {
-    match context.portfolio.crossing_order(context.order) {
+    match context.portfolio.crossing_order(context.order, context.limits.market_slippage_pct) {
         None => Outcome::pass(Figure::Word("none"), Figure::Word("none")),
         Some(own) => {
             let text = format!("would trade with the own open order {own}");

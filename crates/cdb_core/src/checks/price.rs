@@ -1,13 +1,24 @@
 //! The reference price and the collar around it.
 
 use super::{Context, Figure, Outcome};
-use crate::order::OrdType;
+use crate::order::{OrdType, Side};
 use crate::reason::Reason;
 
-/// A price is known, recent, not crossed, and its spread is not absurd.
+/// A price is known, recent, not crossed, and its spread is not absurd; for a buy, every held asset has a price too.
 pub fn reference(context: &Context<'_>) -> Outcome {
     let limit_ms = context.limits.max_price_age_ms;
     let symbol = &context.order.symbol;
+    if let (Side::Buy, Some(rules)) = (context.order.side, context.rules)
+        && let Err(asset) = context.portfolio.exposure_and_equity(&rules.quote)
+    {
+        let text = format!("the account holds {asset}, which has no price, so what is at risk is not known");
+        return Outcome::refuse(
+            Reason::NoReferencePrice,
+            Figure::Name(asset.to_string()),
+            Figure::Word("priced"),
+            text,
+        );
+    }
     let Some(quote) = context.quote else {
         let text = format!("no price is known for {symbol}");
         return Outcome::refuse(Reason::NoReferencePrice, Figure::Nothing, Figure::Millis(limit_ms), text);

@@ -5,6 +5,9 @@ use crate::order::{MarketSize, OrdType};
 use crate::reason::Reason;
 use crate::symbol_rules::is_on_step;
 
+/// Quote currencies that count as USD; a limit in USD means nothing in any other.
+const USD_QUOTES: [&str; 3] = ["USDT", "USDC", "USD1"];
+
 /// The strategy is in `ALLOWED_STRATEGIES`.
 pub fn strategy_allowed(context: &Context<'_>) -> Outcome {
     let strategy = &context.order.strategy;
@@ -36,6 +39,11 @@ pub fn tradable(context: &Context<'_>) -> Outcome {
     let Some(rules) = context.rules else {
         return refuse(format!("the exchange's rules for {symbol} are not known"));
     };
+    if !USD_QUOTES.contains(&rules.quote.as_str()) {
+        let text =
+            format!("{symbol} is paid in {}, and every limit is in USD ({})", rules.quote, USD_QUOTES.join(", "));
+        return refuse(text);
+    }
     if !rules.is_tradable {
         return refuse(format!("{symbol} is not open for trading through the API"));
     }

@@ -8,6 +8,7 @@ use rust_decimal::Decimal;
 use super::*;
 use crate::breaker::{Cause, Input, State};
 use crate::ids::{Asset, OrderId, TradeId};
+use crate::limits::AllowedStrategies;
 use crate::money::{Qty, parse_decimal};
 use crate::order::{MarketSize, OrdType, Side};
 use crate::report::{AccountSnapshot, AssetBalance, Fill, Finding, FindingKind, Mode, Source};
@@ -657,7 +658,11 @@ fn rebuilt(floor: &Floor, limits: Limits, breaker: Breaker) -> Desk {
 impl Floor {
     /// The process ends and another takes over from the streams and the persisted breaker.
     fn restart(&mut self) {
-        self.desk = rebuilt(self, self.desk.limits().clone(), Breaker::restored(self.desk.breaker().state()));
+        self.desk = rebuilt(self, self.desk.limits().clone(), self.persisted_breaker());
+    }
+
+    fn persisted_breaker(&self) -> Breaker {
+        Breaker::restored(self.desk.breaker().state(), self.desk.breaker().counts_from())
     }
 }
 
@@ -1132,7 +1137,8 @@ fn the_days_orders_survive_refusals_doubt_and_a_restart() {
 
 #[test]
 fn a_slot_of_the_throttle_is_free_again_exactly_one_second_later() {
-    let mut floor = floor().unhurried().limit("MAX_ORDERS_PER_SECOND", "3").open_with_two_per_strategy();
+    let setup = floor().unhurried().limit("MAX_ORDERS_PER_SECOND", "3").limit("MAX_STRATEGY_ORDERS_PER_SECOND", "2");
+    let mut floor = setup.open();
     floor.approve(&buy("a-1").market_for("11"));
     floor.wait(400);
     floor.approve(&buy("a-2").market_for("12"));
@@ -1147,12 +1153,6 @@ fn a_slot_of_the_throttle_is_free_again_exactly_one_second_later() {
     floor.wait(400);
     floor.approve(&buy("a-6").market_for("14"));
     floor.approve(&buy("b-4").of_strategy("grid").market_for("12"));
-}
-
-impl Setup {
-    fn open_with_two_per_strategy(self) -> Floor {
-        self.limit("MAX_STRATEGY_ORDERS_PER_SECOND", "2").open()
-    }
 }
 
 #[test]
@@ -1287,6 +1287,20 @@ fn failures_of_the_connection_open_the_breaker_and_refusals_of_business_do_not()
         }
         floor.approve(&buy("b-1"));
     }
+}
+
+#[test]
+fn the_proof_that_an_order_in_doubt_was_never_accepted_is_no_second_failure() {
+    let mut floor = floor().unhurried().open();
+    for name in ["a-1", "a-2"] {
+        floor.approve(&buy(name));
+        floor.in_doubt(name);
+        floor.rejected(name, "not_accepted");
+    }
+    assert_eq!(floor.desk.breaker().state(), State::Closed);
+    floor.approve(&buy("a-3"));
+    floor.in_doubt("a-3");
+    assert!(matches!(floor.desk.breaker().state(), State::Open { cause: Cause::ConsecutiveFailures, .. }));
 }
 
 #[test]
@@ -1461,6 +1475,7 @@ fn an_unreadable_or_incomplete_verdict_is_an_error_when_it_is_recalled() {
         "{}".to_owned(),
         approved[..approved.len() - 1].to_owned(),
         approved.replace("\"notional\":\"60.00000\"", "\"notional\":\"many\""),
+        approved.replace("\"notional\":\"60.00000\",", ""),
         approved.replace("\"BUY\"", "\"buy\""),
         approved.replace("\"qty\":\"0.001\"", "\"qty\":\"x\""),
     ] {
@@ -1515,6 +1530,38 @@ fn a_restart_keeps_an_open_breaker_open_and_exits_possible() {
         assert_eq!(floor.desk.breaker().state(), state);
         floor.refuse(&buy("a-1"), Reason::CircuitOpen);
         floor.approve(&sell("s-1").market("0.01"));
+    }
+}
+
+#[test]
+fn a_restart_after_the_breaker_recovered_or_was_reset_counts_the_old_failures_no_more() {
+    for is_reset in [true, false] {
+        let mut floor = floor().unhurried().open();
+        for name in ["a-1", "a-2", "a-3"] {
+            floor.approve(&buy(name));
+            floor.in_doubt(name);
+        }
+        assert!(matches!(floor.desk.breaker().state(), State::Open { .. }));
+        floor.wait(300 * SECOND);
+        if is_reset {
+            floor.desk.on_breaker(Input::Reset, floor.now);
+        } else {
+            floor.approve(&buy("probe").market_for("15"));
+            floor.acknowledged("probe");
+        }
+        floor.wait(SECOND);
+        floor.restart();
+        assert_eq!(floor.desk.breaker().state(), State::Closed);
+        floor.approve(&buy("b-1").market_for("100"));
+        floor.in_doubt("b-1");
+        floor.restart();
+        floor.approve(&buy("b-2").market_for("100"));
+        floor.in_doubt("b-2");
+        assert_eq!(floor.desk.breaker().state(), State::Closed);
+        floor.restart();
+        floor.approve(&buy("b-3").market_for("100"));
+        floor.in_doubt("b-3");
+        assert!(matches!(floor.desk.breaker().state(), State::Open { .. }), "three failures since, over two restarts");
     }
 }
 
@@ -1753,12 +1800,14 @@ fn whatever_the_history_every_limit_held_at_the_time_of_every_approval() {
 #[test]
 fn whatever_the_history_a_rebuilt_desk_decides_the_next_orders_as_the_original() {
     for_each_seed(150, |rng| {
-        let mut floor = random_setup(rng).forgiving().open();
+        let setup = random_setup(rng);
+        let mut floor = if rng.percent(50) { setup.forgiving() } else { setup }.open();
         let steps = usize::try_from(rng.between(5, 120)).expect("a count");
         for step in 0..steps {
             floor.random_step(rng, step);
         }
-        let mut twin = rebuilt(&floor, floor.desk.limits().clone(), Breaker::restored(floor.desk.breaker().state()));
+        let mut twin = rebuilt(&floor, floor.desk.limits().clone(), floor.persisted_breaker());
+        assert_eq!(twin.breaker().state(), floor.desk.breaker().state());
         assert_eq!(twin.day(floor.now), floor.desk.day(floor.now));
         assert_eq!(twin.portfolio().orders().len(), floor.desk.portfolio().orders().len());
         for name in ["USDT", "BTC", "ETH"] {
@@ -1787,40 +1836,61 @@ fn whatever_the_history_a_rebuilt_desk_decides_the_next_orders_as_the_original()
     });
 }
 
-/// Makes one limit stricter, and nothing else.
+/// Makes one limit stricter, and nothing else; says which.
 fn tighten(limits: &mut Limits, rng: &mut SplitMix64) -> &'static str {
     let share = Decimal::new(rng.between(1, 99), 2);
-    let less = |amount: Notional| amount.share(share);
-    let fewer = |count: u64, rng: &mut SplitMix64| {
-        let count = i64::try_from(count).expect("a small count");
-        u64::try_from(rng.between(0, count - 1)).expect("a count")
-    };
-    match rng.below(17) {
-        0 => (limits.max_position_size_usd = less(limits.max_position_size_usd), "position").1,
-        1 => (limits.max_position_pct *= share, "position share").1,
-        2 => (limits.max_total_exposure *= share, "exposure").1,
-        3 => (limits.min_order_size_usd = limits.min_order_size_usd + limits.min_order_size_usd, "smallest order").1,
-        4 => (limits.max_order_size_usd = less(limits.max_order_size_usd), "largest order").1,
-        5 => (drop(limits.allowed_symbols.pop_last()), "symbols").1,
-        6 => {
+    let name = rng.pick(&TIGHTENED);
+    match name {
+        "position" => limits.max_position_size_usd = limits.max_position_size_usd.share(share),
+        "position share" => limits.max_position_pct *= share,
+        "exposure" => limits.max_total_exposure *= share,
+        "smallest order" => limits.min_order_size_usd = limits.min_order_size_usd + limits.min_order_size_usd,
+        "largest order" => limits.max_order_size_usd = limits.max_order_size_usd.share(share),
+        "symbols" => drop(limits.allowed_symbols.pop_last()),
+        "strategies" => {
             let trend = StrategyId::parse("trend").expect("a strategy");
-            limits.allowed_strategies = crate::limits::AllowedStrategies::Only(BTreeSet::from([trend]));
-            "strategies"
+            limits.allowed_strategies = AllowedStrategies::Only(BTreeSet::from([trend]));
         }
-        7 => (limits.max_daily_orders = fewer(limits.max_daily_orders, rng), "daily orders").1,
-        8 => (limits.max_daily_notional_usd = less(limits.max_daily_notional_usd), "daily amount").1,
-        9 => (limits.max_open_orders = fewer(limits.max_open_orders, rng), "open orders").1,
-        10 => (limits.max_orders_per_second = fewer(limits.max_orders_per_second, rng), "orders per second").1,
-        11 => {
-            limits.max_strategy_orders_per_second = fewer(limits.max_strategy_orders_per_second, rng);
-            "orders per second of a strategy"
+        "daily orders" => limits.max_daily_orders = fewer_than(limits.max_daily_orders, rng),
+        "daily amount" => limits.max_daily_notional_usd = limits.max_daily_notional_usd.share(share),
+        "open orders" => limits.max_open_orders = fewer_than(limits.max_open_orders, rng),
+        "orders per second" => limits.max_orders_per_second = fewer_than(limits.max_orders_per_second, rng),
+        "orders per second of a strategy" => {
+            limits.max_strategy_orders_per_second = fewer_than(limits.max_strategy_orders_per_second, rng);
         }
-        12 => (limits.max_price_deviation_pct *= share, "collar").1,
-        13 => (limits.max_price_age_ms = rng.between(0, limits.max_price_age_ms), "price age").1,
-        14 => (limits.max_spread_pct *= share, "spread").1,
-        15 => (limits.max_order_age_ms = rng.between(0, limits.max_order_age_ms), "order age").1,
-        _ => (limits.duplicate_window_ms += rng.between(1, 20_000), "window for duplicates").1,
+        "collar" => limits.max_price_deviation_pct *= share,
+        "price age" => limits.max_price_age_ms = rng.between(0, limits.max_price_age_ms),
+        "spread" => limits.max_spread_pct *= share,
+        "order age" => limits.max_order_age_ms = rng.between(0, limits.max_order_age_ms),
+        "window for duplicates" => limits.duplicate_window_ms += rng.between(1, 20_000),
+        _ => panic!("{name} is no limit"),
     }
+    name
+}
+
+const TIGHTENED: [&str; 17] = [
+    "position",
+    "position share",
+    "exposure",
+    "smallest order",
+    "largest order",
+    "symbols",
+    "strategies",
+    "daily orders",
+    "daily amount",
+    "open orders",
+    "orders per second",
+    "orders per second of a strategy",
+    "collar",
+    "price age",
+    "spread",
+    "order age",
+    "window for duplicates",
+];
+
+fn fewer_than(count: u64, rng: &mut SplitMix64) -> u64 {
+    let count = i64::try_from(count).expect("a small count");
+    u64::try_from(rng.between(0, count - 1)).expect("a count")
 }
 
 #[test]

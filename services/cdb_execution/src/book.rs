@@ -1,0 +1,214 @@
+//! The orders that were claimed, and what is recorded and published of them. Every change goes the same way: applied
+//! to the order, recorded in the audit trail, published. A change that was recorded and not published is published
+//! by the next term.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cdb_core::ids::{ClOrdId, EntryId};
+use cdb_core::lifecycle::{Observation, Seen, TrackedOrder};
+use cdb_core::report::{ExecType, Execution, ExecutionReport, Mode, OrdStatus, Source};
+use cdb_core::time::Timestamp;
+use cdb_io::audit_log::{AuditLog, Entry};
+use cdb_io::clock;
+use serde_json::{Value, json};
+use tokio::sync::{Mutex as AsyncMutex, Notify};
+
+use crate::gatekeeper::{Gatekeeper, Settlement};
+use crate::observe::Observer;
+
+/// An order with what its tasks need.
+pub struct Tracked {
+    /// The order; locked while one change is applied, recorded and published.
+    pub order: AsyncMutex<TrackedOrder>,
+    /// Told after each change.
+    pub changed: Notify,
+}
+
+/// The book of one term.
+#[derive(Clone)]
+pub struct Book {
+    orders: Arc<Mutex<BTreeMap<ClOrdId, Arc<Tracked>>>>,
+    submitted: Arc<Mutex<BTreeSet<ClOrdId>>>,
+    audit: AuditLog,
+    gatekeeper: Gatekeeper,
+    mode: Mode,
+    observer: Observer,
+    /// Told after every change of any order.
+    pub activity: Arc<tokio::sync::watch::Sender<u64>>,
+}
+
+/// What goes out together with a change.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Along<'a> {
+    /// The verdict entry that is done.
+    pub verdict_entry: Option<&'a EntryId>,
+    /// Slots that the exchange's answer frees: nonce and budgets.
+    pub slots: Option<(&'a str, &'a [cdb_core::gate::Budget])>,
+}
+
+impl Book {
+    /// An empty book.
+    pub fn new(audit: AuditLog, gatekeeper: Gatekeeper, mode: Mode, observer: Observer) -> Self {
+        Self {
+            orders: Arc::default(),
+            submitted: Arc::default(),
+            audit,
+            gatekeeper,
+            mode,
+            observer,
+            activity: Arc::new(tokio::sync::watch::Sender::new(0)),
+        }
+    }
+
+    /// The gate.
+    pub const fn gatekeeper(&self) -> &Gatekeeper {
+        &self.gatekeeper
+    }
+
+    /// Paper, validate or live.
+    pub const fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    fn orders(&self) -> MutexGuard<'_, BTreeMap<ClOrdId, Arc<Tracked>>> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes an order in.
+    pub fn track(&self, order: TrackedOrder) -> Arc<Tracked> {
+        let id = order.order.cl_ord_id.clone();
+        let tracked = Arc::new(Tracked { order: AsyncMutex::new(order), changed: Notify::new() });
+        self.orders().insert(id, Arc::clone(&tracked));
+        tracked
+    }
+
+    /// An order by its ClOrdID.
+    pub fn find(&self, id: &ClOrdId) -> Option<Arc<Tracked>> {
+        self.orders().get(id).cloned()
+    }
+
+    /// All orders that are not settled, or that were settled a moment ago.
+    pub fn all(&self) -> Vec<Arc<Tracked>> {
+        self.orders().values().cloned().collect()
+    }
+
+    /// ClOrdIDs of orders that have not ended and are wanted; an order that is being changed counts as wanted.
+    pub fn open_ids(&self, is_wanted: impl Fn(&TrackedOrder) -> bool) -> Vec<ClOrdId> {
+        let is_open = |tracked: &Tracked| match tracked.order.try_lock() {
+            Ok(order) => !order.status.is_final() && is_wanted(&order),
+            Err(_) => true,
+        };
+        self.orders().iter().filter(|(_, tracked)| is_open(tracked)).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Forgets settled orders; their ids stay known as submitted.
+    pub async fn forget_settled(&self) {
+        for tracked in self.all() {
+            let order = tracked.order.lock().await;
+            if order.is_settled() {
+                self.orders().remove(&order.order.cl_ord_id);
+            }
+        }
+    }
+
+    /// Remembers that an id was submitted: whatever Redis says, it is never sent again.
+    pub fn mark_submitted(&self, id: ClOrdId) {
+        self.submitted.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+    }
+
+    /// Whether an id was submitted.
+    pub fn was_submitted(&self, id: &ClOrdId) -> bool {
+        self.submitted.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
+    }
+
+    /// Applies what was learnt, records it, publishes it; the report, when it was news.
+    ///
+    /// # Errors
+    /// The audit trail or Redis failed: the term is over.
+    pub async fn learn(
+        &self,
+        tracked: &Tracked,
+        observation: Observation,
+        source: Source,
+        happened_at: Timestamp,
+        along: Along<'_>,
+    ) -> anyhow::Result<Option<ExecutionReport>> {
+        let mut order = tracked.order.lock().await;
+        let seen = Seen { source, mode: self.mode, transact_time: happened_at, now: clock::now() };
+        let report = order.apply(observation, seen);
+        self.put_out(&order, report, along, tracked).await
+    }
+
+    /// Ends an order whose last fills have come.
+    ///
+    /// # Errors
+    /// As [`Self::learn`].
+    pub async fn end_if_complete(&self, tracked: &Tracked, source: Source) -> anyhow::Result<()> {
+        let mut order = tracked.order.lock().await;
+        let now = clock::now();
+        let seen = Seen { source, mode: self.mode, transact_time: now, now };
+        let report = order.end_if_complete(seen);
+        self.put_out(&order, report, Along::default(), tracked).await.map(|_| ())
+    }
+
+    async fn put_out(
+        &self,
+        order: &TrackedOrder,
+        report: Option<ExecutionReport>,
+        along: Along<'_>,
+        tracked: &Tracked,
+    ) -> anyhow::Result<Option<ExecutionReport>> {
+        let mut messages = Vec::new();
+        if let Some(report) = &report {
+            let result = serde_json::to_value(report)?;
+            let entry = Entry { event_type: event_type(report), actor: None, order: None, result: Some(result) };
+            self.audit.record(entry).await?;
+            messages.push(Execution::ExecutionReport(Box::new(report.clone())).to_json());
+            self.observer.reported(report);
+        }
+        let is_final = order.is_settled().then_some(&order.order.cl_ord_id);
+        let Along { verdict_entry, slots } = along;
+        if !messages.is_empty() || verdict_entry.is_some() || slots.is_some() {
+            self.gatekeeper.settle(Settlement { slots, messages, is_final, verdict_entry }).await?;
+            self.activity.send_modify(|count| *count += 1);
+        }
+        tracked.changed.notify_waiters();
+        Ok(report)
+    }
+
+    /// Writes ORDER_SUBMITTED and waits until it is durable.
+    ///
+    /// # Errors
+    /// The audit trail failed.
+    pub async fn record_submission(
+        &self,
+        order: Value,
+        claim: &cdb_core::gate::Claim,
+        verdict_entry: &EntryId,
+    ) -> anyhow::Result<cdb_core::audit::Durable> {
+        let result = json!({"claim": claim, "verdict_entry": verdict_entry});
+        let entry = Entry { event_type: SUBMITTED, actor: None, order: Some(order), result: Some(result) };
+        Ok(self.audit.record(entry).await?)
+    }
+}
+
+/// The record that stands before every send.
+pub const SUBMITTED: &str = "ORDER_SUBMITTED";
+
+/// The audit trail's word for a report.
+fn event_type(report: &ExecutionReport) -> &'static str {
+    let is_not_accepted = report.reason.as_deref() == Some(cdb_core::reason::VenueRefusal::NotAccepted.code());
+    match report.exec_type {
+        ExecType::PendingNew => "ORDER_PENDING",
+        ExecType::New => "ORDER_ACKNOWLEDGED",
+        ExecType::Trade if report.ord_status == OrdStatus::Filled => "ORDER_FILLED",
+        ExecType::Trade => "ORDER_PARTIALLY_FILLED",
+        ExecType::PendingCancel => "ORDER_CANCEL_REQUESTED",
+        ExecType::Canceled | ExecType::Expired => "ORDER_CANCELED",
+        ExecType::Rejected if is_not_accepted => "ORDER_RESOLVED",
+        ExecType::Rejected => "ORDER_REJECTED",
+        ExecType::OrderStatus if report.in_doubt => "ORDER_IN_DOUBT",
+        ExecType::OrderStatus => "ORDER_RESOLVED",
+    }
+}

@@ -1,0 +1,118 @@
+//! Settings: what every service needs, the exchange, the rate budgets, the keys.
+
+use std::collections::BTreeSet;
+
+use cdb_core::ids::Symbol;
+use cdb_core::limits::Limits;
+use cdb_core::report::Mode;
+use cdb_core::verdict::VerdictKey;
+use cdb_io::config::{Environment, ServiceConfig};
+use cdb_mexc::endpoint::Budgets;
+use cdb_mexc::signing::Credentials;
+
+/// Where the exchange is when nothing else is set.
+const LIVE_BASE: &str = "https://api.mexc.com";
+
+/// Everything that is set.
+#[derive(Clone)]
+pub struct Config {
+    /// What every service needs.
+    pub service: ServiceConfig,
+    /// Checks verdicts.
+    pub verdict_key: VerdictKey,
+    /// Signs requests.
+    pub credentials: Credentials,
+    /// Fingerprint of the API key, the only thing of it that may be shown.
+    pub key_fingerprint: String,
+    /// Where the exchange is.
+    pub exchange_base: String,
+    /// How long the exchange may accept a request, ms.
+    pub recv_window_ms: i64,
+    /// Rate budgets.
+    pub budgets: Budgets,
+    /// Symbols whose prices are published.
+    pub symbols: BTreeSet<Symbol>,
+}
+
+impl Config {
+    /// Reads the process's environment.
+    ///
+    /// # Errors
+    /// Every fault, one a line.
+    pub fn read() -> anyhow::Result<Self> {
+        let mut environment = Environment::of_process();
+        let service = ServiceConfig::read(&mut environment, "cdb_execution", 8102);
+        let verdict_key = environment.secret("VERDICT_KEY", service.mode);
+        let api_key = environment.secret("MEXC_API_KEY", service.mode);
+        let api_secret = environment.secret("MEXC_API_SECRET", service.mode);
+        let exchange_base = exchange_base(&mut environment, service.mode);
+        let budgets = budgets(&mut environment, service.mode);
+        // The same reading as in cdb_risk, so that both refuse the same mistakes.
+        let limits = Limits::from_variables(environment.variables());
+        match (limits, verdict_key, api_key, api_secret) {
+            (Ok((limits, _)), Some(verdict_key), Some(api_key), Some(api_secret)) => {
+                environment.finish()?;
+                Ok(Self {
+                    service,
+                    verdict_key: VerdictKey::new(&verdict_key),
+                    key_fingerprint: api_key.fingerprint(),
+                    credentials: Credentials::new(api_key, &api_secret),
+                    exchange_base,
+                    recv_window_ms: limits.recv_window_ms,
+                    budgets,
+                    symbols: limits.allowed_symbols,
+                })
+            }
+            (limits, ..) => {
+                environment.add_faults(limits.err().unwrap_or_default());
+                environment.finish()?;
+                anyhow::bail!("the configuration is incomplete")
+            }
+        }
+    }
+
+    /// Name of this instance's audit chain: one writer a chain.
+    pub fn audit_name(&self) -> String {
+        match self.service.instance.as_str() {
+            "1" => self.service.service.to_owned(),
+            instance => format!("{}-{instance}", self.service.service),
+        }
+    }
+}
+
+/// Paper mode never reaches the real exchange, live mode never anything else.
+fn exchange_base(environment: &mut Environment, mode: Mode) -> String {
+    let base = environment.text("MEXC_BASE_URL").map(str::to_owned);
+    match (mode, base) {
+        (Mode::Paper, Some(base)) if !base.contains("mexc.com") => base,
+        (Mode::Paper, _) => {
+            environment.fault("MEXC_BASE_URL", "must name the stand-in exchange in paper mode");
+            String::new()
+        }
+        (Mode::Validate | Mode::Live, None) => LIVE_BASE.to_owned(),
+        (Mode::Validate | Mode::Live, Some(base)) if base.starts_with("https://") => base,
+        (Mode::Validate | Mode::Live, Some(_)) => {
+            environment.fault("MEXC_BASE_URL", "must begin with https:// outside paper mode");
+            String::new()
+        }
+    }
+}
+
+/// The rate budgets. Outside paper mode they can be lowered, not raised.
+fn budgets(environment: &mut Environment, mode: Mode) -> Budgets {
+    let defaults = Budgets::default();
+    let mut budget = |name: &str, default: u32| {
+        let value = environment.value(name, default);
+        if value == 0 || (value > default && mode != Mode::Paper) {
+            environment.fault(name, format!("must be between 1 and {default} (only paper mode may raise it)"));
+        }
+        value
+    };
+    Budgets {
+        orders_per_second: budget("RATE_ORDERS_PER_SECOND", defaults.orders_per_second),
+        orders_per_10_seconds: budget("RATE_ORDERS_PER_10_SECONDS", defaults.orders_per_10_seconds),
+        new_orders_per_second: budget("RATE_NEW_ORDERS_PER_SECOND", defaults.new_orders_per_second),
+        rest_per_second: budget("RATE_REST_PER_SECOND", defaults.rest_per_second),
+        endpoint_weight_per_10_seconds: budget("RATE_WEIGHT_PER_10_SECONDS", defaults.endpoint_weight_per_10_seconds),
+    }
+}

@@ -1,0 +1,378 @@
+//! One term as the sending instance: wait for the lease, settle what an earlier process left, then send.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use base64::Engine as _;
+use cdb_core::event::{Event, EventType};
+use cdb_core::lifecycle::TrackedOrder;
+use cdb_core::report::Source;
+use cdb_core::sending::Sending;
+use cdb_core::verdict::{ApprovedCancel, ApprovedOrder, Verified, verify};
+use cdb_io::audit_log::AuditLog;
+use cdb_io::bus::{self, Ask, Bus, Entry, keys};
+use cdb_io::health::Health;
+use cdb_io::lease::{Asked, LEASE_RENEWAL, LEASE_TTL_MS, Lease};
+use cdb_io::scripts::Scripts;
+use cdb_io::supervise::Shutdown;
+use cdb_io::{clock, events};
+use cdb_mexc::client::Client;
+use redis::aio::ConnectionManager;
+use redis::streams::StreamAutoClaimReply;
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::book::Book;
+use crate::canceler::Canceler;
+use crate::config::Config;
+use crate::gatekeeper::{Gatekeeper, Settlement};
+use crate::observe::Observer;
+use crate::recovery;
+use crate::sender::{Sender, Wanted};
+use crate::tracker::Tracker;
+use crate::venue::Venue;
+use crate::{account, market};
+
+/// Verdicts read at once.
+const BATCH: usize = 64;
+/// Longest wait for sends in flight when the process is asked to end.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// What lives as long as the process.
+pub struct Process {
+    /// Settings.
+    pub config: Config,
+    /// The audit trail.
+    pub audit: AuditLog,
+    /// Health.
+    pub health: Health,
+    /// Metrics and logs.
+    pub observer: Observer,
+    client: Client,
+}
+
+impl Process {
+    /// Prepares the exchange client.
+    ///
+    /// # Errors
+    /// The API key cannot be carried by a header.
+    pub fn new(config: Config, audit: AuditLog, health: Health, observer: Observer) -> anyhow::Result<Self> {
+        let client = Client::new(&config.exchange_base, config.credentials.clone()).map_err(anyhow::Error::msg)?;
+        Ok(Self { config, audit, health, observer, client })
+    }
+}
+
+/// The tasks of one term. The first that fails ends the term; all end when this is dropped.
+#[derive(Clone)]
+pub struct Crew {
+    set: Arc<Mutex<JoinSet<()>>>,
+    failures: mpsc::Sender<anyhow::Error>,
+}
+
+impl Crew {
+    fn new() -> (Self, mpsc::Receiver<anyhow::Error>) {
+        let (failures, failed) = mpsc::channel(1);
+        (Self { set: Arc::default(), failures }, failed)
+    }
+
+    /// Starts a task.
+    pub fn spawn(&self, name: &'static str, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
+        let failures = self.failures.clone();
+        let mut set = self.set.lock().unwrap_or_else(PoisonError::into_inner);
+        while set.try_join_next().is_some() {}
+        set.spawn(async move {
+            let guard = PanicGuard { name, failures: failures.clone() };
+            let outcome = task.await;
+            std::mem::forget(guard);
+            if let Err(error) = outcome {
+                // One failure ends the term; further ones need not be heard.
+                let _full = failures.try_send(error.context(name));
+            }
+        });
+    }
+}
+
+/// Reports a task that panicked: a broken invariant stops the term.
+struct PanicGuard {
+    name: &'static str,
+    failures: mpsc::Sender<anyhow::Error>,
+}
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _full = self.failures.try_send(anyhow::anyhow!("task {} panicked", self.name));
+        }
+    }
+}
+
+/// Waits for the lease, leads, and gives the lease back.
+///
+/// # Errors
+/// Redis, the audit trail or the lease was lost: the term is over.
+pub async fn term(process: &Process, mut shutdown: Shutdown) -> anyhow::Result<()> {
+    let config = &process.config;
+    let bus = Bus::connect(&config.service.redis).await?;
+    let mut redis = bus.commands();
+    bus::ensure_group(&mut redis, keys::VERDICTS, config.service.service).await?;
+    let scripts = Scripts::bind(&mut redis).await?;
+    let lease = Lease::new("execution", &config.service.instance);
+    let token = loop {
+        process.health.progress();
+        match lease.ask(&scripts, &mut redis).await? {
+            Asked::Ours(token) => break token,
+            Asked::NoEpoch => process.health.trouble("lease", "cdb_risk has not opened this Redis data set yet"),
+            Asked::Held => process.health.trouble("lease", "another instance sends; this one stands by"),
+        }
+        tokio::select! {
+            () = shutdown.asked() => return Ok(()),
+            () = tokio::time::sleep(LEASE_RENEWAL) => {}
+        }
+    };
+    process.health.well("lease");
+    let (crew, mut failed) = Crew::new();
+    let beat =
+        beat(redis.clone(), scripts.clone(), lease.clone(), token.clone(), process.health.clone(), config.clone());
+    crew.spawn("lease", beat);
+    let led = lead(process, &bus, scripts.clone(), token, &crew, &mut shutdown);
+    let outcome = tokio::select! {
+        outcome = led => outcome,
+        failure = failed.recv() => Err(failure.unwrap_or_else(|| anyhow::anyhow!("the crew is gone"))),
+    };
+    drop(crew);
+    if outcome.is_ok() {
+        lease.release(&scripts, &mut redis).await?;
+    }
+    outcome
+}
+
+async fn beat(
+    mut redis: ConnectionManager,
+    scripts: Scripts,
+    lease: Lease,
+    token: String,
+    health: Health,
+    config: Config,
+) -> anyhow::Result<()> {
+    let key = format!("{}{}", keys::HEARTBEAT, config.service.service);
+    loop {
+        match lease.ask(&scripts, &mut redis).await? {
+            Asked::Ours(current) if current == token => health.progress(),
+            Asked::Ours(_) | Asked::Held | Asked::NoEpoch => bail!("the lease was lost"),
+        }
+        let beat = json!({"build": cdb_io::config::BUILD, "ts": clock::now(), "leads": true}).to_string();
+        let () = redis::cmd("SET").arg(&key).arg(beat).arg("PX").arg(LEASE_TTL_MS).query_async(&mut redis).await?;
+        tokio::time::sleep(LEASE_RENEWAL).await;
+    }
+}
+
+async fn lead(
+    process: &Process,
+    bus: &Bus,
+    scripts: Scripts,
+    token: String,
+    crew: &Crew,
+    shutdown: &mut Shutdown,
+) -> anyhow::Result<()> {
+    let config = &process.config;
+    let mut redis = bus.commands();
+    tracing::info!(token, "this instance sends");
+    announce(&mut redis, process, &token).await?;
+    let redis_offset_ms = redis_clock_offset_ms(&mut redis).await?;
+    let gatekeeper = Gatekeeper::new(redis.clone(), scripts, token, config.recv_window_ms);
+    let observer = process.observer.clone();
+    let book = Book::new(process.audit.clone(), gatekeeper.clone(), config.service.mode, observer.clone());
+    let client = process.client.clone();
+    let venue = Venue::open(client, config.budgets, gatekeeper.clone(), config.recv_window_ms, observer).await?;
+    let tracker = Tracker::new(book.clone(), venue.clone(), crew.clone());
+    let sender = Sender::new(book.clone(), venue.clone(), tracker.clone(), crew.clone(), redis_offset_ms);
+    let canceler = Canceler::new(book.clone(), venue.clone(), tracker.clone(), sender.clone(), crew.clone());
+
+    let intake = Intake { process, redis: redis.clone(), gatekeeper };
+    let pending = intake.pending().await?;
+    let approved: Vec<ApprovedOrder> = pending.iter().filter_map(|(_, verified)| approved_order(verified)).collect();
+    let unsettled = recovery::recover(&book, &config.service.audit_dir, &approved).await?;
+    for order in unsettled {
+        let Some(tracked) = book.find(&order.cl_ord_id) else { continue };
+        match order.doubt {
+            Some(claim) => {
+                tracing::warn!(cl_ord_id = %order.cl_ord_id, "an earlier process left this order in doubt");
+                let resolving = sender.clone().resolve(tracked, Sending::recovered(claim), Source::Recovery);
+                crew.spawn("recovery", resolving);
+            }
+            None => tracker.poke(&order.cl_ord_id),
+        }
+    }
+    sender.wait_until_recovered().await;
+    crew.spawn("market", market::run(config.clone(), venue.clone(), redis));
+    crew.spawn("tracker", tracker.clone().run());
+    crew.spawn("account", account::run(book.clone(), venue, tracker, sender.clone()));
+    crew.spawn("sender", sender.clone().run());
+    process.health.well("redis");
+    for (entry, verified) in pending {
+        intake.pass_on(entry, verified, &sender, &canceler).await?;
+    }
+    intake.run(bus, &sender, &canceler, shutdown).await?;
+    tokio::time::timeout(DRAIN, sender.drained()).await.context("sends in flight did not end in time")?;
+    Ok(())
+}
+
+fn approved_order(verified: &Verified) -> Option<ApprovedOrder> {
+    match verified {
+        Verified::Approved(order) => Some((**order).clone()),
+        Verified::Cancel(_) | Verified::Rejected(_) => None,
+    }
+}
+
+/// Redis's clock minus ours, ms.
+async fn redis_clock_offset_ms(redis: &mut ConnectionManager) -> anyhow::Result<i64> {
+    let before = clock::now();
+    let (seconds, micros): (i64, i64) = redis::cmd("TIME").query_async(redis).await?;
+    let after = clock::now();
+    Ok(seconds * 1_000 + micros / 1_000 - before.millis() - after.since_ms(before) / 2)
+}
+
+async fn announce(redis: &mut ConnectionManager, process: &Process, token: &str) -> anyhow::Result<()> {
+    let config = &process.config;
+    let (service, now) = (config.service.service, clock::now());
+    let mode = config.service.mode.as_str();
+    let detail = json!({"token": token, "build": cdb_io::config::BUILD, "mode": mode});
+    let leads = Event::by_service(EventType::LeaseAcquired, service, "this instance sends", detail, now);
+    let key = json!({"fingerprint": config.key_fingerprint});
+    let key = Event::by_service(EventType::KeyLoaded, service, "exchange key in use", key, now);
+    for event in [leads, key] {
+        events::publish(redis, &event).await?;
+    }
+    Ok(())
+}
+
+/// Verdicts in.
+struct Intake<'a> {
+    process: &'a Process,
+    redis: ConnectionManager,
+    gatekeeper: Gatekeeper,
+}
+
+impl Intake<'_> {
+    /// Verdicts that some instance had read and not acknowledged: all are ours, for we lead.
+    async fn pending(&self) -> anyhow::Result<Vec<(Entry, Verified)>> {
+        let mut pending = Vec::new();
+        let mut start = "0-0".to_owned();
+        let service = self.process.config.service.service;
+        loop {
+            let mut command = redis::cmd("XAUTOCLAIM");
+            command.arg(keys::VERDICTS).arg(service).arg(&self.process.config.service.instance).arg(0).arg(&start);
+            command.arg("COUNT").arg(BATCH);
+            let reply: StreamAutoClaimReply = command.query_async(&mut self.redis.clone()).await?;
+            start = reply.next_stream_id;
+            for entry in reply.claimed.into_iter().filter_map(bus::entry) {
+                if let Some(verified) = self.verify(&entry).await? {
+                    pending.push((entry, verified));
+                }
+            }
+            if start == "0-0" {
+                return Ok(pending);
+            }
+        }
+    }
+
+    /// A genuine verdict, or `None` after what is none went to the dead letters.
+    async fn verify(&self, entry: &Entry) -> anyhow::Result<Option<Verified>> {
+        let json = entry.field("json").unwrap_or_default();
+        let signature = entry.field("sig").and_then(|sig| std::str::from_utf8(sig).ok()).unwrap_or_default();
+        match verify(json, signature, &self.process.config.verdict_key) {
+            Ok(verified) => Ok(Some(verified)),
+            Err(bad) => {
+                self.bury(entry, "bad_verdict", &bad.to_string()).await?;
+                let detail = json!({"kind": "bad_signature", "entry": entry.id});
+                let event = Event::by_service(
+                    EventType::Security,
+                    self.process.config.service.service,
+                    format!("a verdict is not genuine: {bad}"),
+                    detail,
+                    clock::now(),
+                );
+                events::publish(&mut self.redis.clone(), &event).await?;
+                self.process.observer.forged.inc();
+                tracing::error!(entry = %entry.id, problem = %bad, "a verdict is not genuine");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Puts an entry among the dead letters and acknowledges it.
+    async fn bury(&self, entry: &Entry, reason: &str, text: &str) -> anyhow::Result<()> {
+        let original: Vec<u8> = entry.fields.iter().flat_map(|(_, bytes)| bytes).copied().collect();
+        let original = base64::engine::general_purpose::STANDARD.encode(original);
+        let mut pipeline = redis::pipe();
+        pipeline.atomic();
+        let dead = pipeline.cmd("XADD").arg(keys::DEAD).arg("*").arg("stream").arg(keys::VERDICTS);
+        dead.arg("entry").arg(entry.id.as_str()).arg("reason").arg(reason).arg("text").arg(text);
+        dead.arg("bytes").arg(original).arg("ts").arg(clock::now().millis()).ignore();
+        let service = self.process.config.service.service;
+        pipeline.cmd("XACK").arg(keys::VERDICTS).arg(service).arg(entry.id.as_str()).ignore();
+        let () = pipeline.query_async(&mut self.redis.clone()).await?;
+        Ok(())
+    }
+
+    /// Hands a verdict to whoever acts on it; a refusal is done by being read.
+    async fn pass_on(
+        &self,
+        entry: Entry,
+        verified: Verified,
+        sender: &Sender,
+        canceler: &Canceler,
+    ) -> anyhow::Result<()> {
+        match verified {
+            Verified::Approved(order) => sender.take(Wanted::new(entry.id, *order)).await,
+            Verified::Cancel(cancel) => self.cancel(&entry, cancel, canceler).await,
+            Verified::Rejected(_) => {
+                let verdict_entry = Some(&entry.id);
+                self.gatekeeper.settle(Settlement { verdict_entry, ..Settlement::default() }).await
+            }
+        }
+    }
+
+    async fn cancel(&self, entry: &Entry, cancel: ApprovedCancel, canceler: &Canceler) -> anyhow::Result<()> {
+        let targets = canceler.targets(cancel.target());
+        if targets.is_empty() {
+            let text = "no open order is meant by this cancel";
+            return self.bury(entry, "nothing_to_cancel", text).await;
+        }
+        canceler.start(cancel.cl_ord_id().clone(), targets);
+        // Cancels may be asked for again freely, so the verdict is done once its cancels have begun.
+        let verdict_entry = Some(&entry.id);
+        self.gatekeeper.settle(Settlement { verdict_entry, ..Settlement::default() }).await
+    }
+
+    async fn run(
+        &self,
+        bus: &Bus,
+        sender: &Sender,
+        canceler: &Canceler,
+        shutdown: &mut Shutdown,
+    ) -> anyhow::Result<()> {
+        let mut connection = bus.blocking().await?;
+        let config = &self.process.config.service;
+        loop {
+            let read =
+                bus::read_group(&mut connection, keys::VERDICTS, config.service, &config.instance, Ask::New, BATCH);
+            let entries = tokio::select! {
+                () = shutdown.asked() => return Ok(()),
+                entries = read => entries?,
+            };
+            for entry in entries {
+                if let Some(verified) = self.verify(&entry).await? {
+                    self.pass_on(entry, verified, sender, canceler).await?;
+                }
+            }
+        }
+    }
+}
+
+/// An order that is known only by its approval.
+pub fn unsent(order: &ApprovedOrder) -> TrackedOrder {
+    TrackedOrder::new(order.order().clone())
+}

@@ -1,0 +1,159 @@
+//! One log line and one metric for each thing that happens. Every label value is there at 0 from the start.
+
+use std::time::Duration;
+
+use cdb_core::gate::Answer;
+use cdb_core::reason::GateRefusal;
+use cdb_core::report::{ExecType, ExecutionReport};
+use cdb_mexc::answer::{Meaning, Trouble};
+use cdb_mexc::endpoint::Endpoint;
+use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+use crate::config::Config;
+
+/// Metrics and logs of this service.
+#[derive(Clone)]
+pub struct Observer {
+    registry: Registry,
+    /// Terms ended by Redis.
+    pub redis_errors: IntCounter,
+    /// Verdicts that were not genuine.
+    pub forged: IntCounter,
+    /// Exchange clock minus ours, ms.
+    pub clock_offset_ms: IntGauge,
+    gate: IntCounterVec,
+    reports: IntCounterVec,
+    troubles: IntCounterVec,
+    latency: HistogramVec,
+    rate_limited: IntCounterVec,
+}
+
+impl Observer {
+    /// Registers everything.
+    ///
+    /// # Errors
+    /// A metric's name is given twice.
+    pub fn new(config: &Config) -> anyhow::Result<Self> {
+        let registry = Registry::new();
+        let vector = |name: &str, help: &str, label: &str| -> anyhow::Result<IntCounterVec> {
+            let vector = IntCounterVec::new(Opts::new(name, help), &[label])?;
+            registry.register(Box::new(vector.clone()))?;
+            Ok(vector)
+        };
+        let redis_errors = IntCounter::new("cdb_execution_redis_errors_total", "Terms ended by Redis")?;
+        let forged = IntCounter::new("cdb_execution_forged_verdicts_total", "Verdicts that were not genuine")?;
+        let clock_offset_ms = IntGauge::new("cdb_execution_clock_offset_ms", "Exchange clock minus ours")?;
+        let latency = HistogramVec::new(
+            HistogramOpts::new("cdb_execution_exchange_latency_seconds", "Time to the exchange's answer")
+                .buckets(vec![0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0]),
+            &["endpoint"],
+        )?;
+        let labels = ["build", "mode", "key_fingerprint"];
+        let build = IntGaugeVec::new(Opts::new("cdb_execution_build_info", "Always 1"), &labels)?;
+        build.with_label_values(&[cdb_io::config::BUILD, config.service.mode.as_str(), &config.key_fingerprint]).set(1);
+        registry.register(Box::new(redis_errors.clone()))?;
+        registry.register(Box::new(forged.clone()))?;
+        registry.register(Box::new(clock_offset_ms.clone()))?;
+        registry.register(Box::new(latency.clone()))?;
+        registry.register(Box::new(build))?;
+        let observer = Self {
+            gate: vector("cdb_execution_gate_answers_total", "The gate's answers for new orders", "answer")?,
+            reports: vector("cdb_execution_reports_total", "Execution reports", "exec_type")?,
+            troubles: vector("cdb_execution_exchange_troubles_total", "Calls that failed, by meaning", "meaning")?,
+            rate_limited: vector("cdb_execution_rate_limited_total", "429 and 418 of the exchange", "kind")?,
+            redis_errors,
+            forged,
+            clock_offset_ms,
+            latency,
+            registry,
+        };
+        observer.zero();
+        Ok(observer)
+    }
+
+    fn zero(&self) {
+        for answer in ["granted", "wait", "not_leader"].into_iter().chain(GateRefusal::ALL.iter().map(|one| one.code()))
+        {
+            self.gate.with_label_values(&[answer]);
+        }
+        for exec_type in
+            ["PendingNew", "New", "Trade", "PendingCancel", "Canceled", "Rejected", "Expired", "OrderStatus"]
+        {
+            self.reports.with_label_values(&[exec_type]);
+        }
+        for meaning in ["refused", "unknown", "rate_limited", "banned", "not_found"] {
+            self.troubles.with_label_values(&[meaning]);
+        }
+        for kind in ["429", "418"] {
+            self.rate_limited.with_label_values(&[kind]);
+        }
+        for endpoint in Endpoint::ALL {
+            self.latency.with_label_values(&[endpoint.name()]);
+        }
+    }
+
+    /// For the endpoint.
+    pub fn registry(&self) -> Registry {
+        self.registry.clone()
+    }
+
+    /// The gate answered for a new order.
+    pub fn gate(&self, answer: &Answer) {
+        let word = match answer {
+            Answer::Granted(_) => "granted",
+            Answer::Wait(_) => "wait",
+            Answer::NotLeader => "not_leader",
+            Answer::Refused(refusal) => refusal.code(),
+        };
+        self.gate.with_label_values(&[word]).inc();
+    }
+
+    /// The exchange answered a call, or did not.
+    pub fn answered(&self, endpoint: Endpoint, elapsed: Duration, trouble: Option<&Trouble>) {
+        self.latency.with_label_values(&[endpoint.name()]).observe(elapsed.as_secs_f64());
+        if let Some(trouble) = trouble {
+            let meaning = match trouble.meaning {
+                Meaning::Refused(_) => "refused",
+                Meaning::Unknown => "unknown",
+                Meaning::RateLimited { .. } => "rate_limited",
+                Meaning::Banned { .. } => "banned",
+                Meaning::NotFound => "not_found",
+            };
+            self.troubles.with_label_values(&[meaning]).inc();
+            tracing::debug!(
+                endpoint = endpoint.name(),
+                meaning,
+                text = trouble.text,
+                "the exchange did not do as asked"
+            );
+        }
+    }
+
+    /// 429 or 418.
+    pub fn rate_limited(&self, wait_s: u64, is_ban: bool) {
+        let kind = if is_ban { "418" } else { "429" };
+        self.rate_limited.with_label_values(&[kind]).inc();
+        tracing::error!(kind, wait_s, "the exchange wants silence; nothing is sent until then");
+    }
+
+    /// A report went out.
+    pub fn reported(&self, report: &ExecutionReport) {
+        let exec_type = match report.exec_type {
+            ExecType::PendingNew => "PendingNew",
+            ExecType::New => "New",
+            ExecType::Trade => "Trade",
+            ExecType::PendingCancel => "PendingCancel",
+            ExecType::Canceled => "Canceled",
+            ExecType::Rejected => "Rejected",
+            ExecType::Expired => "Expired",
+            ExecType::OrderStatus => "OrderStatus",
+        };
+        self.reports.with_label_values(&[exec_type]).inc();
+        let (id, status, reason) = (&report.cl_ord_id, report.ord_status.as_str(), report.reason.as_deref());
+        if report.in_doubt {
+            tracing::warn!(cl_ord_id = %id, text = report.text, "in doubt: nobody knows whether the exchange has it");
+        } else {
+            tracing::info!(cl_ord_id = %id, exec_type, status, reason, cum_qty = %report.cum_qty, "order");
+        }
+    }
+}

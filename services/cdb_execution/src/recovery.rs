@@ -1,0 +1,175 @@
+//! What an earlier process left behind: read from the audit trail first, because it is written before anything is
+//! sent or published, then from Redis. Claims without a final state, audited or not, are settled before anything new
+//! leaves; reports that were recorded and not published are published.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use anyhow::Context as _;
+use cdb_core::audit::Record;
+use cdb_core::command::Command;
+use cdb_core::gate::Claim;
+use cdb_core::ids::ClOrdId;
+use cdb_core::lifecycle::TrackedOrder;
+use cdb_core::report::{Execution, ExecutionReport};
+use cdb_core::verdict::ApprovedOrder;
+use cdb_io::audit_log;
+use cdb_io::bus::{self, keys};
+use redis::AsyncCommands as _;
+use serde::Deserialize;
+
+use crate::book::{Book, SUBMITTED};
+use crate::gatekeeper::Settlement;
+
+/// Entries read at once.
+const PAGE: usize = 1_000;
+
+/// An order that the audit trail knows.
+struct Known {
+    order: TrackedOrder,
+    claim: Claim,
+}
+
+/// What the audit trails of all instances say.
+#[derive(Default)]
+struct Trails {
+    orders: BTreeMap<ClOrdId, Known>,
+    reports: Vec<ExecutionReport>,
+    problems: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct SubmittedResult {
+    claim: Claim,
+}
+
+impl Trails {
+    fn take(&mut self, record: &Record<'_>) {
+        let result = record.result.map(|raw| raw.get()).unwrap_or("null");
+        if record.event_type == SUBMITTED {
+            let order = record.order.map(|raw| Command::parse(raw.get().as_bytes()));
+            let claim = serde_json::from_str::<SubmittedResult>(result);
+            match (order, claim) {
+                (Some(Ok(Command::New(order))), Ok(SubmittedResult { claim })) => {
+                    let id = order.cl_ord_id.clone();
+                    self.orders.insert(id, Known { order: TrackedOrder::new(order), claim });
+                }
+                _ => self.problems.push(format!("record {} cannot be read", record.seq)),
+            }
+        } else if record.event_type.starts_with("ORDER_")
+            && let Ok(report) = serde_json::from_str::<ExecutionReport>(result)
+        {
+            if let Some(known) = self.orders.get_mut(&report.cl_ord_id) {
+                known.order.restore(&report);
+            }
+            self.reports.push(report);
+        }
+    }
+}
+
+/// An order whose outcome is to be found out.
+pub struct Unsettled {
+    /// Its ClOrdID; the order is in the book.
+    pub cl_ord_id: ClOrdId,
+    /// Its claim, when it is not known whether the order exists.
+    pub doubt: Option<Claim>,
+}
+
+/// Rebuilds the book; the orders that must be settled before anything new leaves.
+///
+/// # Errors
+/// A trail or Redis cannot be read.
+pub async fn recover(book: &Book, audit_dir: &Path, approved: &[ApprovedOrder]) -> anyhow::Result<Vec<Unsettled>> {
+    let trails = read_trails(audit_dir)?;
+    anyhow::ensure!(trails.problems.is_empty(), "the audit trail has unreadable orders: {:?}", trails.problems);
+    publish_missing(book, &trails.reports).await?;
+    let mut redis = book.gatekeeper().redis();
+    let mut unsettled = Vec::new();
+    let mut known_ids = BTreeSet::new();
+    for (id, Known { order, claim }) in trails.orders {
+        book.mark_submitted(id.clone());
+        known_ids.insert(id.clone());
+        if order.is_settled() {
+            continue;
+        }
+        restore_claim(&mut redis, &id, &claim).await?;
+        let is_doubtful = order.order_id.is_none();
+        book.track(order);
+        unsettled.push(Unsettled { cl_ord_id: id, doubt: is_doubtful.then_some(claim) });
+    }
+    let open: BTreeSet<String> = redis.smembers(keys::OPEN_CLAIMS).await?;
+    for id in open.iter().filter_map(|id| ClOrdId::parse(id)) {
+        if known_ids.contains(&id) {
+            if book.find(&id).is_none() {
+                // Final in the trail, open in Redis: the last step of the earlier process is missing.
+                book.gatekeeper().settle(Settlement { is_final: Some(&id), ..Settlement::default() }).await?;
+            }
+            continue;
+        }
+        let json: Option<String> = redis.get(format!("{}{id}", keys::CLAIM)).await?;
+        let claim = json.and_then(|json| serde_json::from_str::<Claim>(&json).ok());
+        let order = approved.iter().find(|approved| approved.order().cl_ord_id == id);
+        match (claim, order) {
+            // Granted and never recorded: it was not sent by anyone, and that is proven like any other doubt.
+            (Some(claim), Some(approved)) => {
+                book.mark_submitted(id.clone());
+                book.track(TrackedOrder::new(approved.order().clone()));
+                unsettled.push(Unsettled { cl_ord_id: id, doubt: Some(claim) });
+            }
+            _ => anyhow::bail!("the claim of {id} is open, and neither the audit trail nor a verdict knows its order"),
+        }
+    }
+    Ok(unsettled)
+}
+
+/// Reads the chains of every instance, and refuses broken ones.
+fn read_trails(audit_dir: &Path) -> anyhow::Result<Trails> {
+    let mut trails = Trails::default();
+    for item in std::fs::read_dir(audit_dir).with_context(|| format!("reading AUDIT_DIR {}", audit_dir.display()))? {
+        let path = item?.path();
+        let is_ours = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("cdb_execution"));
+        if !is_ours || !path.is_dir() {
+            continue;
+        }
+        let verifier = audit_log::verify_dir(&path, |record| trails.take(record))?;
+        if let Some(fault) = verifier.faults().first() {
+            anyhow::bail!("{}: {} line {}: {}", path.display(), fault.file, fault.line, fault.text);
+        }
+    }
+    Ok(trails)
+}
+
+/// Publishes reports that were recorded and are not on the stream.
+async fn publish_missing(book: &Book, reports: &[ExecutionReport]) -> anyhow::Result<()> {
+    let mut redis = book.gatekeeper().redis();
+    let mut published = BTreeSet::new();
+    let mut after = "0".to_owned();
+    loop {
+        let entries = bus::range_after(&mut redis, keys::EXECUTIONS, &after, PAGE).await?;
+        let Some(last) = entries.last() else { break };
+        after = last.id.to_string();
+        for entry in &entries {
+            if let Ok(Execution::ExecutionReport(report)) = Execution::parse(entry.field("json").unwrap_or_default()) {
+                published.insert((report.cl_ord_id, report.exec_id));
+            }
+        }
+    }
+    let missing =
+        reports.iter().filter(|report| !published.contains(&(report.cl_ord_id.clone(), report.exec_id.clone())));
+    let messages: Vec<String> =
+        missing.map(|report| Execution::ExecutionReport(Box::new(report.clone())).to_json()).collect();
+    if !messages.is_empty() {
+        tracing::warn!(count = messages.len(), "publishing reports that an earlier process had only recorded");
+        book.gatekeeper().settle(Settlement { messages, ..Settlement::default() }).await?;
+    }
+    Ok(())
+}
+
+/// Puts a claim back that a rolled-back Redis has forgotten.
+async fn restore_claim(redis: &mut redis::aio::ConnectionManager, id: &ClOrdId, claim: &Claim) -> anyhow::Result<()> {
+    let json = serde_json::to_string(claim)?;
+    let mut pipeline = redis::pipe();
+    pipeline.set_nx(format!("{}{id}", keys::CLAIM), json).ignore().sadd(keys::OPEN_CLAIMS, id.as_str()).ignore();
+    let () = pipeline.query_async(redis).await?;
+    Ok(())
+}

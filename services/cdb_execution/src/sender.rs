@@ -1,0 +1,416 @@
+//! Verdicts in, orders out, first come first served: gate, durable record, request, answer.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use cdb_core::gate::{Budget, Claim};
+use cdb_core::ids::{ClOrdId, EntryId};
+use cdb_core::lifecycle::Observation;
+use cdb_core::reason::GateRefusal;
+use cdb_core::report::Source;
+use cdb_core::sending::{Action, Input, Lookup, Sending, Submission};
+use cdb_core::verdict::ApprovedOrder;
+use cdb_io::clock;
+use cdb_mexc::answer::Meaning;
+use cdb_mexc::endpoint::{Endpoint, Priority};
+use cdb_mexc::wire::VenueOrder;
+use serde_json::to_value;
+use tokio::sync::{Notify, Semaphore};
+
+use crate::book::{Along, Book, Tracked};
+use crate::leading::{Crew, unsent};
+use crate::tracker::Tracker;
+use crate::venue::{Venue, is_answer};
+
+/// Orders that may wait for a rate slot; one more is refused.
+const QUEUE_MAX: usize = 256;
+/// Orders that may be between grant and answer at one time.
+const FLIGHTS: usize = 16;
+
+/// An approved order that waits for its turn.
+pub struct Wanted {
+    entry: EntryId,
+    order: ApprovedOrder,
+    is_asking: AtomicBool,
+}
+
+impl Wanted {
+    /// An order out of this verdict entry.
+    pub const fn new(entry: EntryId, order: ApprovedOrder) -> Self {
+        Self { entry, order, is_asking: AtomicBool::new(false) }
+    }
+    /// The approval.
+    pub const fn order(&self) -> &ApprovedOrder {
+        &self.order
+    }
+}
+
+/// The sender of one term.
+#[derive(Clone)]
+pub struct Sender {
+    book: Book,
+    venue: Venue,
+    tracker: Tracker,
+    crew: Crew,
+    queue: Arc<Queue>,
+    flights: Arc<Semaphore>,
+    recovering: Arc<AtomicUsize>,
+    recovered: Arc<Notify>,
+    /// Redis's clock minus ours, ms.
+    redis_offset_ms: i64,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<VecDeque<Arc<Wanted>>>,
+    changed: Notify,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<Wanted>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first in line, kept in line and marked as being asked for.
+    async fn first(&self) -> Arc<Wanted> {
+        loop {
+            let changed = self.changed.notified();
+            if let Some(first) = self.lock().front() {
+                first.is_asking.store(true, Ordering::Relaxed);
+                return Arc::clone(first);
+            }
+            changed.await;
+        }
+    }
+
+    fn remove(&self, id: &ClOrdId) -> Option<Arc<Wanted>> {
+        let mut waiting = self.lock();
+        let index = waiting.iter().position(|wanted| &wanted.order.order().cl_ord_id == id)?;
+        let removed = waiting.remove(index);
+        drop(waiting);
+        self.changed.notify_waiters();
+        removed
+    }
+}
+
+impl Sender {
+    /// A sender without orders.
+    pub fn new(book: Book, venue: Venue, tracker: Tracker, crew: Crew, redis_offset_ms: i64) -> Self {
+        Self {
+            book,
+            venue,
+            tracker,
+            crew,
+            queue: Arc::default(),
+            flights: Arc::new(Semaphore::new(FLIGHTS)),
+            recovering: Arc::default(),
+            recovered: Arc::default(),
+            redis_offset_ms,
+        }
+    }
+
+    /// Takes an order in; one too many is refused.
+    ///
+    /// # Errors
+    /// The audit trail or Redis failed.
+    pub async fn take(&self, wanted: Wanted) -> anyhow::Result<()> {
+        let is_full = self.queue.lock().len() >= QUEUE_MAX;
+        if is_full {
+            return self.refuse(&wanted, GateRefusal::RateQueueFull).await;
+        }
+        self.queue.lock().push_back(Arc::new(wanted));
+        self.queue.changed.notify_waiters();
+        Ok(())
+    }
+
+    /// Orders in line.
+    pub fn waiting(&self) -> Vec<Arc<Wanted>> {
+        self.queue.lock().iter().cloned().collect()
+    }
+
+    /// Takes an order out of the line for its canceler. `None` when it is being asked for, or gone.
+    pub fn withdraw(&self, id: &ClOrdId) -> Option<Arc<Wanted>> {
+        let waiting = self.queue.lock();
+        let is_idle = waiting
+            .iter()
+            .any(|wanted| &wanted.order.order().cl_ord_id == id && !wanted.is_asking.load(Ordering::Relaxed));
+        drop(waiting);
+        if is_idle { self.queue.remove(id) } else { None }
+    }
+
+    /// Waits until the line has changed.
+    pub async fn line_changed(&self) {
+        self.queue.changed.notified().await;
+    }
+
+    /// Whether no order is between grant and answer.
+    pub fn is_idle(&self) -> bool {
+        self.flights.available_permits() == FLIGHTS
+    }
+
+    /// Holds all sending back until the returned guard is dropped.
+    pub async fn hold(&self) -> anyhow::Result<tokio::sync::SemaphorePermit<'_>> {
+        Ok(self.flights.acquire_many(u32::try_from(FLIGHTS)?).await?)
+    }
+
+    /// Waits until no order is between grant and answer.
+    pub async fn drained(&self) {
+        // The semaphore lives as long as the sender and is never closed.
+        let _all = self.hold().await;
+    }
+
+    /// Sends what waits, in order, for as long as the term lasts.
+    ///
+    /// # Errors
+    /// Redis or the audit trail failed, or another process leads.
+    pub async fn run(self) -> anyhow::Result<()> {
+        loop {
+            let wanted = self.queue.first().await;
+            let flight = Arc::clone(&self.flights).acquire_owned().await?;
+            match self.admit(&wanted).await? {
+                None => drop(flight),
+                Some(sending) => {
+                    let sender = self.clone();
+                    self.crew.spawn("send", async move {
+                        let resolving = sender.fly(&wanted, sending).await?;
+                        drop(flight);
+                        match resolving {
+                            None => Ok(()),
+                            Some((tracked, sending)) => sender.resolve(tracked, sending, Source::Rest).await,
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    /// Takes the first in line through the gate; its claim when it was granted.
+    async fn admit(&self, wanted: &Wanted) -> anyhow::Result<Option<Sending>> {
+        let id = &wanted.order.order().cl_ord_id;
+        let along = Along { verdict_entry: Some(&wanted.entry), slots: None };
+        if self.book.was_submitted(id) {
+            self.queue.remove(id);
+            self.book.gatekeeper().settle(settled_entry(&wanted.entry)).await?;
+            return Ok(None);
+        }
+        let nonce = uuid::Uuid::now_v7().simple().to_string();
+        let budgets = self.order_budgets();
+        let mut sending = Sending::Waiting(Box::new(wanted.order.clone()));
+        let asked_at_ms = clock::monotonic_ms();
+        let offset_ms = self.venue.offset_ms() - self.redis_offset_ms;
+        let answer = self.book.gatekeeper().ask(&nonce, &budgets, Some((&wanted.order, offset_ms))).await?;
+        self.venue.observe_gate(&answer);
+        match sending.on(Input::Gate { answer, asked_at_ms }) {
+            Action::WriteAudit => {
+                self.queue.remove(id);
+                Ok(Some(sending))
+            }
+            Action::AskAgainIn(ms) => {
+                wanted.is_asking.store(false, Ordering::Relaxed);
+                // Not beyond the order's expiry: the gate then says so at once.
+                let to_expiry = wanted.order.expires_at().since_ms(clock::now()).max(0);
+                let wait = Duration::from_millis(u64::try_from(ms.min(to_expiry + 1)).unwrap_or(0));
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = self.queue.changed.notified() => {}
+                }
+                Ok(None)
+            }
+            Action::Learn(observation) => {
+                self.queue.remove(id);
+                let order = self.book.track(unsent(&wanted.order));
+                let now = clock::now();
+                self.book.learn(&order, observation, Source::Gate, now, along).await?;
+                Ok(None)
+            }
+            Action::AlreadyClaimed => {
+                self.queue.remove(id);
+                self.book.gatekeeper().settle(settled_entry(&wanted.entry)).await?;
+                Ok(None)
+            }
+            Action::StandDown => bail!("another instance sends"),
+            other => bail!("the gate's answer led to {other:?}"),
+        }
+    }
+
+    fn order_budgets(&self) -> Vec<Budget> {
+        Endpoint::NewOrder.budgets(Priority::New, &self.venue.budgets)
+    }
+
+    /// Audit, request, answer. What is still in doubt comes back to be resolved.
+    async fn fly(&self, wanted: &Wanted, mut sending: Sending) -> anyhow::Result<Option<(Arc<Tracked>, Sending)>> {
+        let Sending::Granted { claim, .. } = &sending else { bail!("only a granted order flies") };
+        let claim = claim.clone();
+        let order = wanted.order.order();
+        let tracked = self.book.track(unsent(&wanted.order));
+        self.book.mark_submitted(order.cl_ord_id.clone());
+        let command = cdb_core::command::Command::New(order.clone());
+        let proof = self.book.record_submission(to_value(&command)?, &claim, &wanted.entry).await?;
+        let action = sending.on(Input::AuditDurable { proof, now_ms: clock::monotonic_ms() });
+        match action {
+            Action::Submit(submission) => self.submit(wanted, &tracked, &claim, submission, sending).await,
+            Action::LearnThenQueryIn(observation, _) => {
+                let along = Along { verdict_entry: Some(&wanted.entry), slots: None };
+                self.book.learn(&tracked, observation, Source::Gate, clock::now(), along).await?;
+                Ok(Some((tracked, sending)))
+            }
+            other => bail!("a durable record led to {other:?}"),
+        }
+    }
+
+    async fn submit(
+        &self,
+        wanted: &Wanted,
+        tracked: &Arc<Tracked>,
+        claim: &Claim,
+        submission: Submission,
+        mut sending: Sending,
+    ) -> anyhow::Result<Option<(Arc<Tracked>, Sending)>> {
+        let begun = Instant::now();
+        let (answer, trouble) = self.venue.client.place(submission).await;
+        self.venue.observe_placed(begun.elapsed(), trouble.as_ref());
+        let budgets = self.order_budgets();
+        let slots = is_answer(trouble.as_ref()).then_some((claim.nonce.as_str(), budgets.as_slice()));
+        let along = Along { verdict_entry: Some(&wanted.entry), slots };
+        let outcome = match sending.on(Input::Venue(answer)) {
+            Action::Learn(observation) => {
+                let is_accepted = matches!(observation, Observation::Accepted { .. });
+                self.book.learn(tracked, observation, Source::Rest, self.venue.exchange_time(), along).await?;
+                if is_accepted {
+                    self.tracker.poke(&wanted.order.order().cl_ord_id);
+                }
+                None
+            }
+            Action::LearnThenQueryIn(observation, _) => {
+                self.book.learn(tracked, observation, Source::Rest, clock::now(), along).await?;
+                Some((Arc::clone(tracked), sending))
+            }
+            other => bail!("the exchange's answer led to {other:?}"),
+        };
+        if let Some(trouble) = &trouble {
+            self.venue.heed(trouble).await?;
+        }
+        Ok(outcome)
+    }
+
+    async fn refuse(&self, wanted: &Wanted, refusal: GateRefusal) -> anyhow::Result<()> {
+        let mut sending = Sending::Waiting(Box::new(wanted.order.clone()));
+        let Action::Learn(observation) = sending.on(Input::GiveUp(refusal)) else { bail!("a refusal is learnt") };
+        let order = self.book.track(unsent(&wanted.order));
+        let along = Along { verdict_entry: Some(&wanted.entry), slots: None };
+        self.book.learn(&order, observation, Source::Gate, clock::now(), along).await?;
+        Ok(())
+    }
+
+    /// Publishes the end of an order that its canceler took out of the line.
+    ///
+    /// # Errors
+    /// The audit trail or Redis failed.
+    pub async fn refuse_withdrawn(&self, wanted: &Wanted) -> anyhow::Result<()> {
+        self.refuse(wanted, GateRefusal::CanceledBeforeSend).await
+    }
+
+    /// Asks the exchange until the outcome of an order in doubt is known or proven.
+    ///
+    /// # Errors
+    /// The audit trail or Redis failed.
+    pub async fn resolve(self, tracked: Arc<Tracked>, mut sending: Sending, source: Source) -> anyhow::Result<()> {
+        let _counted = Recovering::begin(&self, source);
+        loop {
+            let Sending::InDoubt { pause_ms, .. } = &sending else { return Ok(()) };
+            let mut pause = *pause_ms;
+            loop {
+                tokio::time::sleep(Duration::from_millis(u64::try_from(pause).unwrap_or(0))).await;
+                let lookup = self.look_up(&tracked).await?;
+                match sending.on(Input::Looked(lookup)) {
+                    Action::QueryIn(ms) => pause = ms,
+                    Action::Learn(observation) => {
+                        let id = tracked.order.lock().await.order.cl_ord_id.clone();
+                        self.book
+                            .learn(&tracked, observation, source, self.venue.exchange_time(), Along::default())
+                            .await?;
+                        self.tracker.poke(&id);
+                        break;
+                    }
+                    other => bail!("a lookup led to {other:?}"),
+                }
+            }
+        }
+    }
+
+    /// Looks for an order by our id: by query, and beyond its fence in the lists of open and of all orders too.
+    async fn look_up(&self, tracked: &Tracked) -> anyhow::Result<Lookup> {
+        let (symbol, id) = {
+            let order = tracked.order.lock().await;
+            (order.order.symbol.clone(), order.order.cl_ord_id.clone())
+        };
+        // Read before asking: the answer is about a moment no earlier than this.
+        let exchange_time = self.venue.exchange_time();
+        let query = self
+            .venue
+            .call(Endpoint::QueryOrder, Priority::Query, async |client, stamp| client.query(&symbol, &id, stamp).await)
+            .await?;
+        match query {
+            Ok(found) => return Ok(found_lookup(found)),
+            Err(trouble) if trouble.meaning == Meaning::NotFound => {}
+            Err(_) => return Ok(Lookup::Unanswered),
+        }
+        let open = self
+            .venue
+            .call(Endpoint::OpenOrders, Priority::Query, async |client, stamp| client.open_orders(&symbol, stamp).await)
+            .await?;
+        let all = self
+            .venue
+            .call(Endpoint::AllOrders, Priority::Query, async |client, stamp| client.all_orders(&symbol, stamp).await)
+            .await?;
+        let (Ok(open), Ok(all)) = (open, all) else { return Ok(Lookup::Unanswered) };
+        let found = open.into_iter().chain(all).find(|order| order.cl_ord_id.as_deref() == Some(id.as_str()));
+        Ok(found.map_or(Lookup::Absent { exchange_time }, found_lookup))
+    }
+
+    /// Waits until every order that an earlier process left in doubt is settled.
+    pub async fn wait_until_recovered(&self) {
+        // The spawned tasks count themselves before they first wait.
+        tokio::task::yield_now().await;
+        loop {
+            let recovered = self.recovered.notified();
+            if self.recovering.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            recovered.await;
+        }
+    }
+}
+
+/// Counts a recovery for as long as it lasts.
+struct Recovering(Option<(Arc<AtomicUsize>, Arc<Notify>)>);
+
+impl Recovering {
+    fn begin(sender: &Sender, source: Source) -> Self {
+        if source != Source::Recovery {
+            return Self(None);
+        }
+        sender.recovering.fetch_add(1, Ordering::Relaxed);
+        Self(Some((Arc::clone(&sender.recovering), Arc::clone(&sender.recovered))))
+    }
+}
+
+impl Drop for Recovering {
+    fn drop(&mut self) {
+        if let Some((count, told)) = &self.0 {
+            count.fetch_sub(1, Ordering::Relaxed);
+            told.notify_waiters();
+        }
+    }
+}
+
+fn found_lookup(found: VenueOrder) -> Lookup {
+    Lookup::Found { order_id: found.order_id, status: found.status, executed_qty: found.executed_qty }
+}
+
+fn settled_entry(entry: &EntryId) -> crate::gatekeeper::Settlement<'_> {
+    crate::gatekeeper::Settlement { verdict_entry: Some(entry), ..crate::gatekeeper::Settlement::default() }
+}

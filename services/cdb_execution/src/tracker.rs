@@ -1,0 +1,197 @@
+//! What became of open orders: asked for at once after an answer, and for all of them once a second. A state says
+//! only how much was executed; fills are booked from the list of trades, each trade id once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use cdb_core::ids::{ClOrdId, OrderId, Symbol};
+use cdb_core::lifecycle::Observation;
+use cdb_core::report::{Fill, Source};
+use cdb_core::time::Timestamp;
+use cdb_mexc::answer::Meaning;
+use cdb_mexc::endpoint::{Endpoint, Priority};
+use cdb_mexc::wire::{VenueOrder, VenueTrade};
+use tokio::sync::Notify;
+
+use crate::book::{Along, Book, Tracked};
+use crate::leading::Crew;
+use crate::venue::Venue;
+
+/// How often all open orders are looked at.
+const SWEEP: Duration = Duration::from_millis(1_000);
+/// Looks at an order right after its answer before the sweep takes over.
+const EARLY_LOOKS: u32 = 4;
+/// Pause before the second early look; doubles.
+const EARLY_PAUSE: Duration = Duration::from_millis(100);
+
+/// The tracker of one term.
+#[derive(Clone)]
+pub struct Tracker {
+    book: Book,
+    venue: Venue,
+    crew: Crew,
+    poked: Arc<Poked>,
+}
+
+#[derive(Default)]
+struct Poked {
+    ids: Mutex<BTreeSet<ClOrdId>>,
+    told: Notify,
+}
+
+impl Tracker {
+    /// A tracker.
+    pub fn new(book: Book, venue: Venue, crew: Crew) -> Self {
+        Self { book, venue, crew, poked: Arc::default() }
+    }
+
+    /// Asks for a look at an order soon.
+    pub fn poke(&self, id: &ClOrdId) {
+        self.poked.ids.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone());
+        self.poked.told.notify_one();
+    }
+
+    /// Looks at orders for as long as the term lasts.
+    ///
+    /// # Errors
+    /// The audit trail or Redis failed.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let mut sweep = tokio::time::interval(SWEEP);
+        sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = sweep.tick() => {
+                    self.sweep().await?;
+                    self.book.forget_settled().await;
+                }
+                () = self.poked.told.notified() => {
+                    let poked = std::mem::take(&mut *self.poked.ids.lock().unwrap_or_else(PoisonError::into_inner));
+                    for id in poked {
+                        let tracker = self.clone();
+                        self.crew.spawn("look", async move { tracker.look_early(&id).await });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Looks until the order is visible; right after a create, "does not exist" means nothing.
+    async fn look_early(&self, id: &ClOrdId) -> anyhow::Result<()> {
+        let mut pause = EARLY_PAUSE;
+        for _ in 0..EARLY_LOOKS {
+            if self.look(id).await? {
+                return Ok(());
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+        Ok(())
+    }
+
+    /// Asks the exchange for one order; whether it answered with it.
+    ///
+    /// # Errors
+    /// The audit trail or Redis failed.
+    pub async fn look(&self, id: &ClOrdId) -> anyhow::Result<bool> {
+        let Some(tracked) = self.book.find(id) else { return Ok(true) };
+        let symbol = {
+            let order = tracked.order.lock().await;
+            if order.is_settled() {
+                return Ok(true);
+            }
+            order.order.symbol.clone()
+        };
+        let answer = self
+            .venue
+            .call(Endpoint::QueryOrder, Priority::Query, async |client, stamp| client.query(&symbol, id, stamp).await)
+            .await?;
+        match answer {
+            Ok(found) => {
+                self.take(&tracked, found).await?;
+                Ok(true)
+            }
+            Err(trouble) => {
+                if trouble.meaning != Meaning::NotFound {
+                    tracing::warn!(cl_ord_id = %id, text = trouble.text, "an order could not be looked at");
+                }
+                Ok(false)
+            }
+        }
+    }
+
+    /// Looks at every order that is at the exchange: one list a symbol, then one by one those that are not in it.
+    ///
+    /// # Errors
+    /// The audit trail or Redis failed.
+    pub async fn sweep(&self) -> anyhow::Result<()> {
+        let mut by_symbol: BTreeMap<Symbol, Vec<(ClOrdId, OrderId, Arc<Tracked>)>> = BTreeMap::new();
+        for tracked in self.book.all() {
+            let order = tracked.order.lock().await;
+            if let (false, Some(order_id)) = (order.is_settled(), order.order_id.clone()) {
+                let (symbol, id) = (order.order.symbol.clone(), order.order.cl_ord_id.clone());
+                drop(order);
+                by_symbol.entry(symbol).or_default().push((id, order_id, tracked));
+            }
+        }
+        for (symbol, orders) in by_symbol {
+            let answer = self
+                .venue
+                .call(Endpoint::OpenOrders, Priority::Query, async |client, stamp| {
+                    client.open_orders(&symbol, stamp).await
+                })
+                .await?;
+            let Ok(open) = answer else { continue };
+            let mut open: BTreeMap<OrderId, VenueOrder> =
+                open.into_iter().map(|order| (order.order_id.clone(), order)).collect();
+            for (id, order_id, tracked) in orders {
+                match open.remove(&order_id) {
+                    Some(found) => self.take(&tracked, found).await?,
+                    None => {
+                        self.look(&id).await?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Books what the exchange says about an order, its fills first asked for when it names more than is booked.
+    async fn take(&self, tracked: &Tracked, found: VenueOrder) -> anyhow::Result<()> {
+        let at = self.venue.exchange_time();
+        let (order_id, executed_qty) = (found.order_id.clone(), found.executed_qty);
+        let observation =
+            Observation::Found { order_id: found.order_id, status: found.status, executed_qty: found.executed_qty };
+        self.book.learn(tracked, observation, Source::Rest, at, Along::default()).await?;
+        let (symbol, is_short) = {
+            let order = tracked.order.lock().await;
+            (order.order.symbol.clone(), executed_qty > order.cum_qty)
+        };
+        if is_short {
+            let answer = self
+                .venue
+                .call(Endpoint::MyTrades, Priority::Query, async |client, stamp| {
+                    client.trades_of(&symbol, &order_id, stamp).await
+                })
+                .await?;
+            let Ok(mut trades) = answer else { return Ok(()) };
+            trades.sort_by(|one, other| (one.time, &one.trade_id).cmp(&(other.time, &other.trade_id)));
+            for trade in trades {
+                let at = Timestamp::from_millis(trade.time);
+                self.book.learn(tracked, traded(trade), Source::Rest, at, Along::default()).await?;
+            }
+        }
+        self.book.end_if_complete(tracked, Source::Rest).await
+    }
+}
+
+fn traded(trade: VenueTrade) -> Observation {
+    Observation::Traded(Fill {
+        last_qty: trade.qty,
+        last_px: trade.price,
+        trade_id: trade.trade_id,
+        commission: trade.commission,
+        commission_asset: trade.commission_asset,
+        is_maker: trade.is_maker,
+    })
+}

@@ -1,0 +1,76 @@
+//! Is this the Redis data set we know? A data set has an epoch, set once; risk keeps it in a file of its own too.
+//! A lost or exchanged Redis then shows, and nothing is approved until `cdb resume` (design §3, §4 `state_lost`).
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+use cdb_io::bus::keys;
+use redis::AsyncCommands as _;
+use redis::aio::ConnectionManager;
+
+/// File in the state directory.
+const FILE: &str = "epoch";
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataSet {
+    /// Its epoch.
+    pub epoch: String,
+    /// Why its history cannot be trusted.
+    pub lost: Option<String>,
+}
+
+/// Reads the epoch, or sets it in an empty data set.
+///
+/// # Errors
+/// Redis is unreachable or the state directory cannot be written.
+pub async fn open(redis: &mut ConnectionManager, state_dir: &Path) -> anyhow::Result<DataSet> {
+    let remembered = remembered(state_dir)?;
+    let found: Option<String> = redis.get(keys::EPOCH).await?;
+    let epoch = match found {
+        Some(epoch) => epoch,
+        None => {
+            let fresh = uuid::Uuid::now_v7().simple().to_string();
+            let _is_ours: bool = redis.set_nx(keys::EPOCH, &fresh).await?;
+            redis.get(keys::EPOCH).await?
+        }
+    };
+    let lost = match &remembered {
+        None => None,
+        Some(known) if *known == epoch => None,
+        Some(_) => {
+            let resumed: Option<String> = redis.get(RESUMED).await?;
+            (resumed.as_deref() != Some(epoch.as_str())).then(|| {
+                "Redis has lost its data or was exchanged; compare with the exchange, then run `cdb resume`".to_owned()
+            })
+        }
+    };
+    if lost.is_none() && remembered.as_ref() != Some(&epoch) {
+        remember(state_dir, &epoch)?;
+    }
+    Ok(DataSet { epoch, lost })
+}
+
+/// Written by `cdb resume` with the epoch that the operator accepts.
+pub const RESUMED: &str = "cdb:resumed";
+
+fn remembered(state_dir: &Path) -> anyhow::Result<Option<String>> {
+    let path = state_dir.join(FILE);
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(text.trim().to_owned())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+    }
+}
+
+fn remember(state_dir: &Path, epoch: &str) -> anyhow::Result<()> {
+    let place = || format!("STATE_DIR {}", state_dir.display());
+    fs::create_dir_all(state_dir).with_context(place)?;
+    let aside = state_dir.join("epoch.new");
+    let mut file = File::create(&aside).with_context(place)?;
+    file.write_all(epoch.as_bytes()).and_then(|()| file.sync_all()).with_context(place)?;
+    fs::rename(&aside, state_dir.join(FILE)).with_context(place)?;
+    File::open(state_dir).and_then(|dir| dir.sync_all()).with_context(place)
+}

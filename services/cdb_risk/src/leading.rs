@@ -1,0 +1,373 @@
+//! The loop of the deciding instance: wait for the lease, rebuild, then read, decide, commit, record, and between
+//! the batches renew lease and permit.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use cdb_core::breaker;
+use cdb_core::command::WIRE_VERSION;
+use cdb_core::desk::{Decided, Desk, Stops};
+use cdb_core::fields::FieldFault;
+use cdb_core::gate::Permit;
+use cdb_core::ids::{StrategyId, Symbol};
+use cdb_core::reason::Reason;
+use cdb_core::report::Execution;
+use cdb_core::time::Timestamp;
+use cdb_io::bus::{self, Bus, Entry, keys};
+use cdb_io::clock;
+use cdb_io::health::Health;
+use cdb_io::lease::{Asked, LEASE_RENEWAL, LEASE_TTL_MS, Lease};
+use cdb_io::scripts::{self, Script, ScriptError, Scripts};
+use cdb_io::supervise::Shutdown;
+use redis::aio::ConnectionManager;
+use redis::streams::StreamAutoClaimReply;
+
+use crate::config::Config;
+use crate::data_set::{self, RESUMED};
+use crate::feeds::{BATCH, Fed, Feeds};
+use crate::history::{self, Rebuilt, breaker_fields};
+use crate::observe::Observer;
+use crate::publish::{Published, publish};
+
+/// How long a permit lives without renewal (design §3).
+const PERMIT_TTL_MS: &str = "5000";
+/// How often lease and permit are renewed and stops and prices are read.
+const BEAT: Duration = Duration::from_millis(250);
+
+/// One term as the deciding instance.
+struct Leader<'a> {
+    config: &'a Config,
+    redis: ConnectionManager,
+    scripts: Scripts,
+    token: String,
+    epoch: String,
+    desk: Desk,
+    strategies: BTreeSet<StrategyId>,
+    is_breaker_dirty: bool,
+    observer: &'a mut Observer,
+}
+
+/// Waits for the lease, leads, and gives the lease back.
+///
+/// # Errors
+/// Redis failed: the term is over.
+pub async fn term(
+    bus: &Bus,
+    config: &Config,
+    health: &Health,
+    observer: &mut Observer,
+    mut shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    let mut redis = bus.commands();
+    for stream in [keys::ORDERS, keys::VERDICTS] {
+        bus::ensure_group(&mut redis, stream, if stream == keys::ORDERS { "cdb_risk" } else { "cdb_execution" })
+            .await
+            .with_context(|| format!("creating the consumer group of {stream}"))?;
+    }
+    let data_set = data_set::open(&mut redis, &config.state_dir).await?;
+    let scripts = Scripts::bind(&mut redis).await?;
+    let lease = Lease::new("risk", &config.service.instance);
+    let token = loop {
+        health.progress();
+        match lease.ask(&scripts, &mut redis).await? {
+            Asked::Ours(token) => break token,
+            Asked::NoEpoch => bail!("the data set's epoch is gone"),
+            Asked::Held => health.trouble("lease", "another instance decides; this one stands by"),
+        }
+        tokio::select! {
+            () = shutdown.asked() => return Ok(()),
+            () = tokio::time::sleep(LEASE_RENEWAL) => {}
+        }
+    };
+    health.well("lease");
+    let rebuilt = history::rebuild(&mut redis, config, &data_set, clock::now()).await?;
+    let Rebuilt { desk, executions_after } = rebuilt;
+    observer.leading(&token, &data_set);
+    let epoch = data_set.epoch;
+    let strategies = BTreeSet::new();
+    let mut leader =
+        Leader { config, redis, scripts, token, epoch, desk, strategies, is_breaker_dirty: true, observer };
+    let outcome = leader.lead(bus, &lease, health, executions_after, &mut shutdown).await;
+    if outcome.is_ok() {
+        lease.release(&leader.scripts, &mut leader.redis).await?;
+    }
+    outcome
+}
+
+impl Leader<'_> {
+    async fn lead(
+        &mut self,
+        bus: &Bus,
+        lease: &Lease,
+        health: &Health,
+        executions_after: String,
+        shutdown: &mut Shutdown,
+    ) -> anyhow::Result<()> {
+        self.beat(lease).await?;
+        self.take_over_pending().await?;
+        let mut feeds = Feeds::start(bus, &self.config.service.instance, executions_after);
+        let mut beat = tokio::time::interval(BEAT);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        health.well("redis");
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.asked() => return self.take_back_permit().await,
+                _ = beat.tick() => {
+                    self.beat(lease).await?;
+                    health.progress();
+                }
+                fed = feeds.next() => self.take(fed).await?,
+            }
+        }
+    }
+
+    async fn take(&mut self, fed: Fed) -> anyhow::Result<()> {
+        match fed {
+            Fed::Orders(entries) => self.answer(entries).await,
+            Fed::Executions(entries) => {
+                for entry in entries {
+                    self.learn(&entry).await?;
+                }
+                Ok(())
+            }
+            Fed::Quote(quote) => {
+                self.desk.on_quote(quote);
+                Ok(())
+            }
+            Fed::Broken(error) => Err(error.context("a feed broke off")),
+        }
+    }
+
+    /// Entries that some instance had read and not answered: all are ours, for we lead.
+    async fn take_over_pending(&mut self) -> anyhow::Result<()> {
+        let mut start = "0-0".to_owned();
+        loop {
+            let mut command = redis::cmd("XAUTOCLAIM");
+            command.arg(keys::ORDERS).arg("cdb_risk").arg(&self.config.service.instance).arg(0).arg(&start);
+            command.arg("COUNT").arg(BATCH);
+            let reply: StreamAutoClaimReply = command.query_async(&mut self.redis).await?;
+            start = reply.next_stream_id;
+            let entries: Vec<Entry> = reply.claimed.into_iter().filter_map(bus::entry).collect();
+            if !entries.is_empty() {
+                self.answer(entries).await?;
+            }
+            if start == "0-0" {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Decides entries in their order and publishes the decisions in one round trip.
+    async fn answer(&mut self, entries: Vec<Entry>) -> anyhow::Result<()> {
+        let now = clock::now();
+        let mut decisions: Vec<(Entry, Decided)> = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let decided = self.decide(&entry, now);
+            decisions.push((entry, decided));
+        }
+        let key = &self.config.verdict_key;
+        let outcomes = publish(&mut self.redis, &self.scripts, &self.token, key, &decisions).await?;
+        for ((entry, decided), outcome) in decisions.into_iter().zip(outcomes) {
+            match outcome {
+                Published::Done => self.observer.decided(&decided, &entry),
+                Published::NotLeader => bail!("another instance decides"),
+                Published::Stopped => self.answer_stopped(entry, decided).await?,
+                Published::OriginalGone => self.refuse_replay(entry, decided, now).await?,
+            }
+        }
+        Ok(())
+    }
+
+    fn decide(&mut self, entry: &Entry, now: Timestamp) -> Decided {
+        let Some(json) = entry.field("json") else {
+            return Decided::DeadLetter(FieldFault::new("json", "is missing from the stream entry"));
+        };
+        let decided = self.desk.decide(&entry.id, json, now);
+        if let Decided::Verdict { verdict, .. } = &decided
+            && let Some(cdb_core::command::Command::New(order)) = &verdict.command
+            && !self.strategies.contains(&order.strategy)
+        {
+            self.strategies.insert(order.strategy.clone());
+        }
+        decided
+    }
+
+    /// A stop was set between the decision and its publication: the stops are read again and the order is refused.
+    async fn answer_stopped(&mut self, entry: Entry, decided: Decided) -> anyhow::Result<()> {
+        let Decided::Verdict { verdict, .. } = &decided else { bail!("only an approval can be stopped") };
+        self.desk.withdraw(verdict);
+        let stops = self.read_stops().await?;
+        self.on_stops(stops);
+        let again = self.decide(&entry, clock::now());
+        let decisions = [(entry, again)];
+        let outcomes =
+            publish(&mut self.redis, &self.scripts, &self.token, &self.config.verdict_key, &decisions).await?;
+        match outcomes[..] {
+            [Published::Done] => {
+                let [(entry, again)] = decisions;
+                self.observer.decided(&again, &entry);
+                Ok(())
+            }
+            // The stop came and went within a millisecond; a new term takes the entry up again.
+            _ => bail!("the stop changed while an order was refused: {outcomes:?}"),
+        }
+    }
+
+    /// The verdict to repeat was trimmed from the stream: the id stays taken.
+    async fn refuse_replay(&mut self, entry: Entry, decided: Decided, now: Timestamp) -> anyhow::Result<()> {
+        let Decided::Replay { cl_ord_id, .. } = decided else { bail!("only a repeated order has an original") };
+        let verdict = self.desk.refusal(
+            &cl_ord_id,
+            &entry.id,
+            Reason::DuplicateClOrdId,
+            "this cl_ord_id was used before and its verdict is no longer kept",
+            now,
+        );
+        let decisions = [(entry, Decided::Verdict { verdict: Box::new(verdict), seen: None })];
+        let outcomes =
+            publish(&mut self.redis, &self.scripts, &self.token, &self.config.verdict_key, &decisions).await?;
+        anyhow::ensure!(outcomes == [Published::Done], "a refusal was not published: {outcomes:?}");
+        Ok(())
+    }
+
+    /// Takes one message of cdb_execution.
+    async fn learn(&mut self, entry: &Entry) -> anyhow::Result<()> {
+        match Execution::parse(entry.field("json").unwrap_or_default()) {
+            Ok(execution) => {
+                let change = self.desk.on_execution(&execution, clock::now());
+                self.on_breaker_change(change).await
+            }
+            Err(problem) => {
+                tracing::error!(entry = %entry.id, problem, "a report cannot be read; nothing is approved any more");
+                self.desk.lose_state(format!("report {} cannot be read: {problem}", entry.id));
+                Ok(())
+            }
+        }
+    }
+
+    async fn on_breaker_change(&mut self, change: Option<breaker::State>) -> anyhow::Result<()> {
+        if let Some(state) = change {
+            self.is_breaker_dirty = true;
+            // The gate must see it before another order is granted.
+            self.renew_permit().await?;
+            let event = self.observer.breaker(state, clock::now());
+            cdb_io::events::publish(&mut self.redis, &event).await?;
+        }
+        Ok(())
+    }
+
+    /// Renews lease and permit, reads stops, prices and rules.
+    async fn beat(&mut self, lease: &Lease) -> anyhow::Result<()> {
+        let now = clock::now();
+        match lease.ask(&self.scripts, &mut self.redis).await? {
+            Asked::Ours(token) if token == self.token => {}
+            Asked::Ours(_) | Asked::Held => bail!("the lease was lost"),
+            Asked::NoEpoch => bail!("the data set's epoch is gone: Redis was flushed"),
+        }
+        let change = self.desk.on_breaker(breaker::Input::Tick, now);
+        self.on_breaker_change(change).await?;
+        self.renew_permit().await?;
+        let stops = self.read_stops().await?;
+        self.on_stops(stops);
+        self.read_market().await?;
+        self.desk.prune(now);
+        self.observer.beat(&self.desk, now);
+        let heartbeat = format!("{}{}", keys::HEARTBEAT, self.config.service.service);
+        let beat = serde_json::json!({"build": cdb_io::config::BUILD, "ts": now, "leads": true}).to_string();
+        let () =
+            redis::cmd("SET").arg(heartbeat).arg(beat).arg("PX").arg(LEASE_TTL_MS).query_async(&mut self.redis).await?;
+        Ok(())
+    }
+
+    async fn renew_permit(&mut self) -> anyhow::Result<()> {
+        let permit = if self.desk.state_lost().is_some() {
+            String::new()
+        } else {
+            let permit = Permit {
+                epoch: self.epoch.clone(),
+                run_id: self.scripts.run_id().to_owned(),
+                limits_hash: self.config.limits_hash.clone(),
+                wire: WIRE_VERSION,
+                issued_at: clock::now(),
+            };
+            serde_json::to_string(&permit)?
+        };
+        let fields = if self.is_breaker_dirty { breaker_fields(self.desk.breaker()) } else { Vec::new() };
+        let mut arguments = vec![self.token.as_str(), PERMIT_TTL_MS, permit.as_str()];
+        arguments.extend(fields.iter().map(String::as_str));
+        let reply = self.scripts.run(&mut self.redis, Script::Permit, &arguments).await;
+        match reply.map(|reply| scripts::word(&reply)) {
+            Ok(Some(word)) if word == "done" => {
+                self.is_breaker_dirty = false;
+                Ok(())
+            }
+            Ok(word) => bail!("the permit was not renewed: {}", word.unwrap_or_default()),
+            Err(error @ ScriptError::Unbound) => Err(error).context("a new term begins"),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn take_back_permit(&mut self) -> anyhow::Result<()> {
+        self.scripts.run(&mut self.redis, Script::Permit, &[&self.token, PERMIT_TTL_MS, ""]).await?;
+        Ok(())
+    }
+
+    async fn read_stops(&mut self) -> anyhow::Result<Stops> {
+        let symbols: Vec<&Symbol> = self.config.limits.allowed_symbols.iter().collect();
+        let strategies: Vec<&StrategyId> = self.strategies.iter().collect();
+        let mut command = redis::cmd("MGET");
+        command.arg(keys::STOP);
+        for symbol in &symbols {
+            command.arg(format!("{}:symbol:{symbol}", keys::STOP));
+        }
+        for strategy in &strategies {
+            command.arg(format!("{}:strategy:{strategy}", keys::STOP));
+        }
+        let values: Vec<Option<Vec<u8>>> = command.query_async(&mut self.redis).await?;
+        let mut values =
+            values.into_iter().map(|value| value.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()));
+        let all = values.next().flatten();
+        let mut stops = Stops { all, ..Stops::default() };
+        for symbol in symbols {
+            if let Some(reason) = values.next().flatten() {
+                stops.symbols.insert(symbol.clone(), reason);
+            }
+        }
+        for strategy in strategies {
+            if let Some(reason) = values.next().flatten() {
+                stops.strategies.insert(strategy.clone(), reason);
+            }
+        }
+        Ok(stops)
+    }
+
+    fn on_stops(&mut self, stops: Stops) {
+        if *self.desk.stops() != stops {
+            self.observer.stops(&stops);
+            self.desk.on_stops(stops);
+        }
+    }
+
+    async fn read_market(&mut self) -> anyhow::Result<()> {
+        let mut pipeline = redis::pipe();
+        pipeline.hgetall(keys::PRICE).hgetall(keys::RULES).get(RESUMED);
+        type Json = BTreeMap<String, Vec<u8>>;
+        let (prices, rules, resumed): (Json, Json, Option<String>) = pipeline.query_async(&mut self.redis).await?;
+        for json in prices.values() {
+            if let Ok(quote) = serde_json::from_slice(json) {
+                self.desk.on_quote(quote);
+            }
+        }
+        for json in rules.values() {
+            if let Ok(rules) = serde_json::from_slice(json) {
+                self.desk.on_rules(rules);
+            }
+        }
+        if self.desk.state_lost().is_some() && resumed.as_deref() == Some(self.epoch.as_str()) {
+            bail!("the operator resumed: a new term begins");
+        }
+        Ok(())
+    }
+}
