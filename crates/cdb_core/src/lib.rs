@@ -5,6 +5,7 @@
 #![cfg_attr(not(test), deny(clippy::float_arithmetic, clippy::arithmetic_side_effects))]
 
 pub mod audit; // the tamper-evident chain of records
+pub mod position; // quantity, cost and result out of fills
 pub mod breaker; // the circuit breaker's state machine
 pub mod checks; // the ordered table of checks
 pub mod command; // what strategies and operators may ask for

@@ -36,10 +36,14 @@ fn usd(text: &str) -> Notional {
 }
 
 fn rules_of(base: &str) -> SymbolRules {
+    rules_in(base, "USDT")
+}
+
+fn rules_in(base: &str, quote: &str) -> SymbolRules {
     SymbolRules {
-        symbol: symbol(&format!("{base}USDT")),
+        symbol: symbol(&format!("{base}{quote}")),
         base: asset(base),
-        quote: asset("USDT"),
+        quote: asset(quote),
         qty_decimals: 6,
         price_decimals: 2,
         qty_min: qty("0.000001"),
@@ -601,6 +605,26 @@ fn a_symbol_without_rules_or_closed_to_the_api_is_not_tradable() {
 }
 
 #[test]
+fn a_symbol_is_tradable_only_when_it_is_paid_in_a_dollar_in_which_the_limits_are_written() {
+    let paid_in = |quote: &str| {
+        let name = format!("BTC{quote}");
+        let scene = desk().limit("ALLOWED_SYMBOLS", &name).rules(rules_in("BTC", quote));
+        scene.quote(&name, "60000.00", "60000.10").holding("USDT", "0").holding(quote, "10000").holding("BTC", "0.01")
+    };
+    for wish in four_kinds() {
+        for dollar in ["USDT", "USDC", "USD1"] {
+            assert_approved(&paid_in(dollar), &wish.clone().on(&format!("BTC{dollar}")));
+        }
+        for other in ["EUR", "USD", "USDE", "TUSD", "ETH", "USDTX"] {
+            let name = format!("BTC{other}");
+            assert_refused(&paid_in(other), &wish.clone().on(&name), Reason::SymbolNotTradable);
+            let (_, text) = paid_in(other).judge(&wish.clone().on(&name)).refusal.expect("refused");
+            assert!(text.contains(&format!("paid in {other},")), "{text}");
+        }
+    }
+}
+
+#[test]
 fn a_symbol_takes_only_the_sides_that_the_exchange_opened() {
     let held = desk().holding("BTC", "0.01");
     let with = |sides: Sides| held.clone().btc_rules(|rules| rules.sides = sides);
@@ -864,13 +888,31 @@ fn an_account_without_equity_cannot_buy() {
 }
 
 #[test]
-fn an_asset_of_unknown_worth_refuses_buys_and_lets_exits_pass() {
-    let scene = desk().holding("BTC", "0.01").holding("XYZ", "1");
-    for wish in [buy(), buy().market("0.001"), buy().market_for("100")] {
-        assert!(scene.judge(&wish).refusal.is_some(), "{wish:?}");
+fn a_buy_beside_an_asset_without_a_price_is_refused_by_its_name_and_a_sell_is_not() {
+    let held = desk().holding("BTC", "0.01");
+    let unpriced = [held.clone().holding("XYZ", "1"), held.clone().locked("XYZ", "0.00000001")];
+    let buys = [buy(), buy().market("0.001"), buy().market_for("100"), buy().on("ETHUSDT").limit("2000.00", "0.1")];
+    let sells = [sell(), sell().ioc(), sell().market("0.01"), sell().market("0.01").reduce_only()];
+    for scene in &unpriced {
+        for wish in &buys {
+            assert_refused(scene, wish, Reason::NoReferencePrice);
+            let evaluation = scene.judge(wish);
+            let check = evaluation.checks.last().expect("the refusal");
+            assert_eq!(check.value, Figure::Name("XYZ".to_owned()), "{wish:?}");
+            let (_, text) = evaluation.refusal.expect("refused");
+            assert!(text.contains("XYZ"), "{text}");
+        }
+        for wish in &sells {
+            assert_approved(scene, wish);
+        }
+        assert_check_passed(scene, &sell().limit("60000.00", "0.010001"), Reason::NoReferencePrice);
     }
-    assert_approved(&scene, &sell());
-    assert_approved(&scene, &sell().market("0.01"));
+    let priced = held.clone().holding("XYZ", "1").quote("XYZUSDT", "0.10", "0.10");
+    for scene in [priced, held.holding("XYZ", "0")] {
+        for wish in &buys {
+            assert_approved(&scene, wish);
+        }
+    }
 }
 
 #[test]
@@ -905,9 +947,9 @@ fn a_buy_needs_its_amount_and_the_fee_in_free_quote() {
         ["499.99", "500", "500.01"].map(|amount| buy().market_for(amount)),
     );
     assert_approved(&with("500.25"), &buy().limit("50000.00", "0.01"));
-    let open_buy = with("1000.25").open(buy().limit("50000.00", "0.01"));
+    let open_buy = with("1000.5").open(buy().limit("50000.00", "0.01"));
     assert_at_most(Reason::InsufficientBalance, &open_buy, limits());
-    let other_symbol = with("1000.25").open(buy().on("ETHUSDT").limit("2000.00", "0.25"));
+    let other_symbol = with("1000.5").open(buy().on("ETHUSDT").limit("2000.00", "0.25"));
     assert_at_most(Reason::InsufficientBalance, &other_symbol, limits());
     assert_at_most(Reason::InsufficientBalance, &with("500.25").locked("USDT", "700"), limits());
 }
@@ -926,6 +968,29 @@ fn a_sell_needs_its_quantity_in_free_base_and_no_quote() {
         assert_at_most(Reason::InsufficientBalance, scene, sized(|qty| sell().limit("50000.00", qty), steps));
         assert_at_most(Reason::InsufficientBalance, scene, sized(|qty| sell().market(qty), steps));
         assert_approved(scene, &sell().limit("50000.00", "0.01"));
+    }
+}
+
+#[test]
+fn what_is_on_sale_for_one_quote_currency_is_not_free_to_be_sold_for_another() {
+    let scene = desk_at_50000()
+        .wide()
+        .limit("ALLOWED_SYMBOLS", "BTCUSDT,BTCUSDC,ETHUSDT")
+        .rules(rules_in("BTC", "USDC"))
+        .quote("BTCUSDC", "50000.00", "50000.00")
+        .holding("BTC", "0.015")
+        .holding("ETH", "1");
+    let steps = ["0.009999", "0.01", "0.010001"];
+    for (other, this) in [("BTCUSDC", "BTCUSDT"), ("BTCUSDT", "BTCUSDC")] {
+        for on_sale in [sell().on(other).limit("51000.00", "0.005"), sell().on(other).market("0.005")] {
+            let scene = scene.clone().open(on_sale).open(sell().on("ETHUSDT").limit("2100.00", "1"));
+            for make in [|qty: &str| sell().limit("50000.00", qty), |qty: &str| sell().market(qty)] {
+                assert_at_most(Reason::InsufficientBalance, &scene, sized(|qty| make(qty).on(this), steps));
+            }
+            let exhausted = scene.breaker(open_state(Cause::DailyLoss));
+            assert_approved(&exhausted, &sell().on(this).limit("50000.00", "0.01"));
+            assert_refused(&exhausted, &sell().on(this).limit("50000.00", "0.010001"), Reason::CircuitOpen);
+        }
     }
 }
 
@@ -1017,6 +1082,33 @@ fn an_order_that_would_reach_an_own_resting_order_is_refused() {
     for crossing in [sell().limit("59900.00", "0.001"), sell().limit("59899.99", "0.001"), sell().market("0.001")] {
         assert_refused(&own_buy, &crossing, Reason::SelfTrade);
     }
+}
+
+#[test]
+fn a_market_order_reaches_an_own_resting_order_only_within_its_slippage_of_the_best_price() {
+    // 1 % above the ask 50100.00 is 50601.00, 1 % below the bid 50000.00 is 49500.00.
+    let book = || desk().holding("BTC", "0.01").quote("BTCUSDT", "50000.00", "50100.00");
+    let own_sell = |price: &str| book().open(sell().limit(price, "0.001"));
+    for taker in [buy().market("0.001"), buy().market_for("100")] {
+        for reached in ["50100.00", "50600.99", "50601.00"] {
+            assert_refused(&own_sell(reached), &taker, Reason::SelfTrade);
+        }
+        for beyond in ["50601.01", "55000.00"] {
+            assert_approved(&own_sell(beyond), &taker);
+        }
+        assert_refused(&own_sell("51102.00").limit("MARKET_SLIPPAGE_PCT", "0.02"), &taker, Reason::SelfTrade);
+        assert_approved(&own_sell("51102.01").limit("MARKET_SLIPPAGE_PCT", "0.02"), &taker);
+    }
+    let own_buy = |price: &str| book().open(buy().limit(price, "0.001"));
+    let taker = sell().market("0.001");
+    for reached in ["50000.00", "49500.01", "49500.00"] {
+        assert_refused(&own_buy(reached), &taker, Reason::SelfTrade);
+    }
+    for beyond in ["49499.99", "45000.00"] {
+        assert_approved(&own_buy(beyond), &taker);
+    }
+    assert_refused(&own_buy("49000.00").limit("MARKET_SLIPPAGE_PCT", "0.02"), &taker, Reason::SelfTrade);
+    assert_approved(&own_buy("48999.99").limit("MARKET_SLIPPAGE_PCT", "0.02"), &taker);
 }
 
 #[test]

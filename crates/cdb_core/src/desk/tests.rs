@@ -417,12 +417,12 @@ impl Floor {
     fn publish(&mut self, report: ExecutionReport) -> Option<State> {
         let sent = self.sent.get_mut(report.cl_ord_id.as_str()).expect("an approved order");
         sent.is_open = !report.ord_status.is_final();
+        sent.is_at_exchange |= report.ord_status != OrdStatus::PendingNew;
         self.execute(Execution::ExecutionReport(Box::new(report)))
     }
 
     fn acknowledged(&mut self, cl_ord_id: &str) -> Option<State> {
         let report = self.report(cl_ord_id, ExecType::New, OrdStatus::New);
-        self.sent.get_mut(cl_ord_id).expect("an approved order").is_at_exchange = true;
         self.publish(report)
     }
 
@@ -500,6 +500,30 @@ impl Floor {
         self.execute(Execution::AccountSnapshot(snapshot));
     }
 
+    /// Somebody else's orders hold this much of the account.
+    fn snapshot_with_foreign_locks(&mut self, usdt: &str, btc: &str) {
+        let mut account = self.account();
+        for balance in &mut account.balances {
+            let foreign = if balance.asset.as_str() == "BTC" { qty(btc) } else { qty(usdt) };
+            (balance.free, balance.locked) = (balance.free - foreign, balance.locked + foreign);
+        }
+        self.execute(Execution::AccountSnapshot(account));
+    }
+
+    fn found_by_reconciliation(&mut self, kind: FindingKind, ts: Timestamp) -> Option<State> {
+        self.execute(Execution::Finding(Finding {
+            v: 1,
+            kind,
+            symbol: None,
+            order_id: None,
+            trade_id: None,
+            ours: None,
+            theirs: None,
+            text: "found".to_owned(),
+            ts,
+        }))
+    }
+
     fn account(&self) -> AccountSnapshot {
         let locked = |name: &Asset| -> Decimal {
             let resting = self.sent.values().filter(|sent| sent.is_open && sent.is_at_exchange);
@@ -573,14 +597,16 @@ impl Floor {
         self.assert_within_every_limit(&wish.id);
     }
 
+    fn with_fee(&self, amount: Decimal) -> Decimal {
+        amount * (Decimal::ONE + rules_of("BTC").taker_fee)
+    }
+
     /// Measures the latest approval, whose order is open already, against every limit.
     fn assert_within_every_limit(&self, cl_ord_id: &str) {
         let limits = self.desk.limits();
         let order = &self.sent[cl_ord_id].order;
         let latest = self.approvals.last().expect("an approval");
         let open = || self.sent.values().filter(|sent| sent.is_open);
-        // Shares of a reservation are divided with 28 digits; the floor multiplies exactly.
-        let tolerance = decimal("0.000000000001");
         let held_value = |base: &Asset| self.mark(&symbol(&format!("{base}USDT"))) * self.held[base];
         let coins = || self.held.keys().filter(|name| matches!(name.as_str(), "BTC" | "ETH"));
         if order.side == Side::Buy {
@@ -589,12 +615,13 @@ impl Floor {
             let held_here = if self.held.contains_key(&base) { held_value(&base) } else { Decimal::ZERO };
             let in_symbol = open().filter(|sent| sent.order.symbol == order.symbol);
             let position = held_here + in_symbol.map(Sent::worst_cost).sum::<Decimal>();
-            assert!(position <= limits.max_position_size_usd.decimal() + tolerance, "position {position}");
-            assert!(position <= limits.max_position_pct * equity + tolerance, "position {position} of {equity}");
+            assert!(position <= limits.max_position_size_usd.decimal(), "position {position}");
+            assert!(position <= limits.max_position_pct * equity, "position {position} of {equity}");
             let open_buys: Decimal = open().map(Sent::worst_cost).sum();
             let exposure = coins().map(held_value).sum::<Decimal>() + open_buys;
-            assert!(exposure <= limits.max_total_exposure * equity + tolerance, "exposure {exposure} of {equity}");
-            assert!(open_buys <= self.held[&asset("USDT")] + tolerance, "open buys {open_buys} are not paid for");
+            assert!(exposure <= limits.max_total_exposure * equity, "exposure {exposure} of {equity}");
+            let payable = self.with_fee(open_buys);
+            assert!(payable <= self.held[&asset("USDT")], "open buys {payable} are not paid for");
             assert!(latest.notional <= limits.max_order_size_usd.decimal(), "an order of {}", latest.notional);
         } else {
             let base = asset(order.symbol.as_str().trim_end_matches("USDT"));
@@ -631,6 +658,8 @@ impl Floor {
             self.sent.iter().filter(|(_, sent)| sent.is_open).map(|(name, _)| name.as_str()).collect();
         let reserved: BTreeSet<&str> = self.desk.portfolio().orders().keys().map(ClOrdId::as_str).collect();
         assert_eq!(open, reserved);
+        let open_buys: Decimal = self.sent.values().filter(|sent| sent.is_open).map(Sent::worst_cost).sum();
+        assert_eq!(self.free_quote().decimal(), self.held[&asset("USDT")] - self.with_fee(open_buys));
     }
 }
 
@@ -667,16 +696,16 @@ impl Floor {
 }
 
 #[test]
-fn an_approval_reserves_its_worst_amount_at_once() {
+fn an_approval_reserves_its_worst_amount_and_its_fee_at_once() {
     let mut floor = floor().open();
     let verdict = floor.approve(&buy("a-1").limit("60000.00", "0.005"));
     assert_eq!(verdict.notional, Some(usd("300")));
-    assert_eq!((floor.free_quote(), floor.position("BTC")), (usd("9700"), usd("300")));
+    assert_eq!((floor.free_quote(), floor.position("BTC")), (usd("9699.85"), usd("300")));
     floor.approve(&buy("a-2").market("0.005"));
-    assert_eq!((floor.free_quote(), floor.position("BTC")), (usd("9397"), usd("603")));
+    assert_eq!((floor.free_quote(), floor.position("BTC")), (usd("9396.6985"), usd("603")));
     floor.wait(SECOND);
     floor.approve(&buy("a-3").market_for("100"));
-    assert_eq!((floor.free_quote(), floor.position("BTC")), (usd("9297"), usd("703")));
+    assert_eq!((floor.free_quote(), floor.position("BTC")), (usd("9296.6485"), usd("703")));
     assert_eq!(floor.desk.day(floor.now), DayCount { day: floor.now.day(), orders: 3, notional: usd("703") });
 }
 
@@ -736,7 +765,7 @@ fn no_report_of_an_order_that_may_still_trade_releases_anything() {
         (ExecType::OrderStatus, OrdStatus::PartiallyFilled),
     ] {
         floor.ended("a-1", exec_type, ord_status);
-        assert_eq!(floor.free_quote(), usd("9700"), "{ord_status:?}");
+        assert_eq!(floor.free_quote(), usd("9699.85"), "{ord_status:?}");
     }
 }
 
@@ -747,15 +776,14 @@ fn each_partial_fill_moves_reservation_into_position_and_their_sum_stays() {
     floor.acknowledged("a-1");
     let fills = [("0.004", "0.004"), ("0.002", "0.006"), ("0.001", "0.007"), ("0.001", "0.008")];
     for (n, (filled, held)) in fills.into_iter().enumerate() {
-        assert_eq!(floor.position("BTC"), usd("480"));
-        assert_eq!(floor.free_quote(), usd("9520"));
+        assert_eq!((floor.position("BTC"), floor.free_quote()), (usd("480"), usd("9519.76")));
         floor.wait(2 * SECOND);
         floor.refuse(&buy(&format!("more-{n}")).market_for("20.01"), Reason::PositionTooLarge);
-        floor.filled_free("a-1", filled, "60000.00");
+        floor.filled("a-1", decimal(filled), decimal("60000.00"));
         assert_eq!(floor.held("BTC"), qty(held));
         floor.assert_books_agree();
     }
-    assert_eq!(floor.position("BTC"), usd("480"));
+    assert_eq!((floor.position("BTC"), floor.free_quote()), (usd("480"), usd("9519.76")));
     assert!(!floor.is_open("a-1"));
     floor.wait(2 * SECOND);
     floor.approve(&buy("a-2").market_for("20"));
@@ -765,10 +793,11 @@ fn each_partial_fill_moves_reservation_into_position_and_their_sum_stays() {
 fn a_market_order_sized_in_quote_gives_up_what_its_fills_cost() {
     let mut floor = floor().open();
     floor.approve(&buy("a-1").market_for("480"));
+    assert_eq!((floor.position("BTC"), floor.free_quote()), (usd("480"), usd("9519.76")));
     floor.filled_free("a-1", "0.004", "60000.00");
-    assert_eq!((floor.position("BTC"), floor.free_quote()), (usd("480"), usd("9520")));
+    assert_eq!((floor.position("BTC"), floor.free_quote()), (usd("480"), usd("9519.88")));
     floor.filled_free("a-1", "0.002", "60000.00");
-    assert_eq!((floor.position("BTC"), floor.free_quote()), (usd("480"), usd("9520")));
+    assert_eq!((floor.position("BTC"), floor.free_quote()), (usd("480"), usd("9519.94")));
     floor.filled_free("a-1", "0.002", "60000.00");
     assert_eq!((floor.position("BTC"), floor.free_quote()), (usd("480"), usd("9520")));
     assert!(!floor.is_open("a-1"));
@@ -778,9 +807,57 @@ fn a_market_order_sized_in_quote_gives_up_what_its_fills_cost() {
 fn a_fill_at_a_better_price_gives_back_the_difference() {
     let mut floor = floor().open();
     floor.approve(&buy("a-1").market("0.005"));
-    assert_eq!(floor.free_quote(), usd("9697"));
+    assert_eq!(floor.free_quote(), usd("9696.8485"));
     floor.filled_free("a-1", "0.005", "60000.00");
     assert_eq!((floor.free_quote(), floor.position("BTC")), (usd("9700"), usd("300")));
+}
+
+#[test]
+fn every_open_buy_keeps_its_taker_fee_so_that_all_that_was_approved_can_be_paid() {
+    let with = |usdt: &str| {
+        floor()
+            .holding("USDT", usdt)
+            .limit("MAX_ORDER_SIZE_USD", "10000")
+            .limit("MAX_POSITION_SIZE_USD", "10000")
+            .limit("MAX_POSITION_PCT", "1")
+            .limit("MAX_TOTAL_EXPOSURE", "1")
+            .open()
+    };
+    let mut floor = with("1000");
+    floor.approve(&buy("a-1").market_for("400"));
+    let refused = floor.refuse(&buy("a-2").market_for("599.7"), Reason::InsufficientBalance);
+    let check = refused.checks.last().expect("the refusal");
+    assert_eq!(check.value, Figure::Decimal(decimal("599.99985")));
+    assert_eq!(check.limit, Figure::Decimal(decimal("599.8")));
+
+    let mut floor = with("1000.5");
+    floor.approve(&buy("a-1").on("ETHUSDT").market_for("400"));
+    floor.refuse(&buy("a-2").on("ETHUSDT").market_for("600.01"), Reason::InsufficientBalance);
+    floor.approve(&buy("a-3").on("ETHUSDT").market_for("600"));
+    assert_eq!(floor.free_quote(), usd("0"));
+    floor.filled("a-1", decimal("0.2"), decimal("2000.00"));
+    assert_eq!((floor.held("USDT"), floor.free_quote()), (qty("600.3"), usd("0")));
+    floor.filled("a-3", decimal("0.3"), decimal("2000.00"));
+    assert_eq!((floor.held("USDT"), floor.free_quote()), (qty("0"), usd("0")));
+}
+
+#[test]
+fn what_a_partly_filled_buy_may_still_cost_is_reserved_exactly_and_a_limit_met_exactly_passes() {
+    // A third is filled: 60 held and 120 open leave 320 of 500; a market order's rest is worth 121.2 and leaves 318.8.
+    let cases = [
+        (buy("a-1").limit("60000.00", "0.003"), "180", "9819.94", "320", "320.01"),
+        (buy("a-1").market("0.003"), "181.2", "9818.7394", "318.8", "318.81"),
+    ];
+    for (wish, position, free, at, above) in cases {
+        let mut floor = floor().limit("MAX_POSITION_SIZE_USD", "500").open();
+        floor.approve(&wish);
+        floor.filled_free("a-1", "0.001", "60000.00");
+        assert_eq!((floor.position("BTC"), floor.free_quote()), (usd(position), usd(free)), "{wish:?}");
+        floor.refuse(&buy("a-2").market_for(above), Reason::PositionTooLarge);
+        floor.approve(&buy("a-3").market_for(at));
+        assert_eq!(floor.position("BTC"), usd("500"));
+        floor.assert_books_agree();
+    }
 }
 
 #[test]
@@ -826,7 +903,7 @@ fn an_order_in_doubt_keeps_its_full_exposure_until_it_is_proven_absent() {
     floor.in_doubt("a-1");
     for _ in 0..3 {
         floor.wait(30 * SECOND);
-        assert_eq!((floor.position("BTC"), floor.free_quote()), (usd("480"), usd("9520")));
+        assert_eq!((floor.position("BTC"), floor.free_quote()), (usd("480"), usd("9519.76")));
     }
     floor.refuse(&buy("a-2").market_for("20.01"), Reason::PositionTooLarge);
     floor.rejected("a-1", "not_accepted");
@@ -841,9 +918,9 @@ fn an_order_in_doubt_after_a_partial_fill_keeps_the_rest_and_still_fills() {
     floor.acknowledged("a-1");
     floor.filled_free("a-1", "0.002", "60000.00");
     floor.in_doubt("a-1");
-    assert_eq!((floor.position("BTC"), floor.free_quote()), (usd("480"), usd("9520")));
+    assert_eq!((floor.position("BTC"), floor.free_quote()), (usd("480"), usd("9519.82")));
     floor.found("a-1");
-    assert_eq!((floor.position("BTC"), floor.free_quote()), (usd("480"), usd("9520")));
+    assert_eq!((floor.position("BTC"), floor.free_quote()), (usd("480"), usd("9519.82")));
     floor.filled_free("a-1", "0.006", "60000.00");
     assert_eq!((floor.held("BTC"), floor.free_quote()), (qty("0.008"), usd("9520")));
     floor.assert_books_agree();
@@ -1290,6 +1367,33 @@ fn failures_of_the_connection_open_the_breaker_and_refusals_of_business_do_not()
 }
 
 #[test]
+fn a_paused_exchange_and_a_restricted_account_speak_neither_for_nor_against_the_connection() {
+    for reason in ["venue_maintenance", "venue_account"] {
+        let mut floor = half_open_floor(floor().unhurried());
+        floor.approve(&buy("probe-1").market_for("15"));
+        assert_eq!(floor.rejected("probe-1", reason), None);
+        assert!(matches!(floor.desk.breaker().state(), State::HalfOpen { .. }), "{reason} closes nothing");
+        floor.approve(&buy("probe-2").market_for("15"));
+        assert_eq!(floor.acknowledged("probe-2"), Some(State::Closed));
+
+        for n in 0..20 {
+            floor.approve(&buy(&format!("a-{n}")));
+            floor.rejected(&format!("a-{n}"), reason);
+        }
+        assert_eq!(floor.desk.breaker().state(), State::Closed, "{reason} is no failure");
+        for name in ["b-1", "b-2", "b-3"] {
+            let earlier = format!("{name}-earlier");
+            floor.approve(&buy(&earlier));
+            floor.rejected(&earlier, reason);
+            floor.approve(&buy(name));
+            floor.rejected(name, "venue_rate_limited");
+        }
+        let state = floor.desk.breaker().state();
+        assert!(matches!(state, State::Open { cause: Cause::ConsecutiveFailures, .. }), "{reason} is no success");
+    }
+}
+
+#[test]
 fn the_proof_that_an_order_in_doubt_was_never_accepted_is_no_second_failure() {
     let mut floor = floor().unhurried().open();
     for name in ["a-1", "a-2"] {
@@ -1315,18 +1419,7 @@ fn a_finding_that_says_somebody_else_trades_opens_the_breaker_until_an_operator_
     ];
     for (kind, expected) in kinds {
         let mut floor = floor().open();
-        let finding = Finding {
-            v: 1,
-            kind,
-            symbol: None,
-            order_id: None,
-            trade_id: None,
-            ours: None,
-            theirs: None,
-            text: "found".to_owned(),
-            ts: floor.now,
-        };
-        floor.execute(Execution::Finding(finding));
+        floor.found_by_reconciliation(kind, floor.now);
         floor.wait(24 * HOUR);
         match (expected, floor.desk.breaker().state()) {
             (Some(expected), State::Open { cause, retry_at: None, .. }) => assert_eq!(cause, expected),
@@ -1348,7 +1441,7 @@ fn a_repeated_report_is_booked_once() {
     for _ in 0..5 {
         assert_eq!(floor.desk.on_execution(&fill, floor.now), None);
         assert_eq!(floor.held("BTC"), qty("0.002"));
-        assert_eq!((floor.free_quote(), floor.position("BTC")), (usd("9700"), usd("300")));
+        assert_eq!((floor.free_quote(), floor.position("BTC")), (usd("9699.91"), usd("300")));
     }
     floor.canceled("a-1");
     floor.desk.on_execution(&fill, floor.now);
@@ -1386,20 +1479,56 @@ fn a_snapshot_after_the_fills_counts_none_of_them_twice_and_shows_foreign_locks(
     floor.acknowledged("s-1");
     floor.filled_free("a-1", "0.001", "59000.00");
     let before = (floor.free_quote(), floor.free_base("BTC"));
-    assert_eq!(before, (usd("9764"), qty("0.007")));
+    assert_eq!(before, (usd("9763.9115"), qty("0.007")));
     floor.snapshot();
     assert_eq!((floor.free_quote(), floor.free_base("BTC")), before);
 
-    let mut account = floor.account();
-    for balance in &mut account.balances {
-        let foreign = if balance.asset.as_str() == "BTC" { qty("0.002") } else { qty("500") };
-        (balance.free, balance.locked) = (balance.free - foreign, balance.locked + foreign);
-    }
-    floor.execute(Execution::AccountSnapshot(account));
-    assert_eq!((floor.free_quote(), floor.free_base("BTC")), (usd("9264"), qty("0.005")));
+    floor.snapshot_with_foreign_locks("500", "0.002");
+    assert_eq!((floor.free_quote(), floor.free_base("BTC")), (usd("9263.9115"), qty("0.005")));
     floor.refuse(&sell("s-2").limit("61000.00", "0.005001"), Reason::InsufficientBalance);
     floor.wait(SECOND);
     assert_eq!((floor.free_quote(), floor.free_base("BTC")), before);
+}
+
+#[test]
+fn what_any_report_showed_at_the_exchange_locks_our_own_and_what_is_only_on_its_way_does_not() {
+    let sightings = [
+        (ExecType::New, OrdStatus::New),
+        (ExecType::OrderStatus, OrdStatus::New),
+        (ExecType::OrderStatus, OrdStatus::PartiallyFilled),
+        (ExecType::PendingCancel, OrdStatus::PendingCancel),
+    ];
+    let resting = || {
+        let mut floor = floor().unhurried().holding("BTC", "0.01").open();
+        floor.approve(&buy("a-1").limit("59000.00", "0.004"));
+        floor.approve(&sell("s-1").limit("61000.00", "0.004"));
+        floor
+    };
+    for (exec_type, ord_status) in sightings {
+        let mut floor = resting();
+        for name in ["a-1", "s-1"] {
+            floor.in_doubt(name);
+            floor.ended(name, exec_type, ord_status);
+        }
+        floor.snapshot();
+        assert_eq!((floor.free_quote(), floor.free_base("BTC")), (usd("9763.882"), qty("0.006")), "{ord_status:?}");
+        floor.snapshot_with_foreign_locks("500", "0.002");
+        assert_eq!((floor.free_quote(), floor.free_base("BTC")), (usd("9263.882"), qty("0.004")), "{ord_status:?}");
+    }
+
+    let mut floor = resting();
+    floor.filled_free("a-1", "0.001", "59000.00");
+    floor.filled_free("s-1", "0.001", "61000.00");
+    floor.snapshot();
+    assert_eq!((floor.free_quote(), floor.free_base("BTC")), (usd("9824.9115"), qty("0.007")), "a fill comes first");
+
+    let mut floor = resting();
+    for name in ["a-1", "s-1"] {
+        floor.ended(name, ExecType::PendingNew, OrdStatus::PendingNew);
+        floor.in_doubt(name);
+    }
+    floor.snapshot_with_foreign_locks("500", "0.002");
+    assert_eq!((floor.free_quote(), floor.free_base("BTC")), (usd("9263.882"), qty("0.004")), "only on its way");
 }
 
 #[test]
@@ -1425,15 +1554,20 @@ fn a_withdrawn_approval_holds_nothing_and_its_order_is_decided_again_under_the_s
 }
 
 #[test]
-fn a_withdrawn_order_can_be_approved_and_reserved_again_once_its_window_is_over() {
+fn a_withdrawn_order_is_approved_and_reserved_again_at_once_when_the_stop_came_and_went() {
     let mut floor = floor().open();
-    let wish = buy("a-1").limit("60000.00", "0.005");
-    let verdict = floor.approve(&wish);
+    floor.approve(&buy("b-1").of_strategy("grid").limit("60000.00", "0.005"));
+    let verdict = floor.approve(&buy("a-1").limit("60000.00", "0.005"));
+    floor.stop(Stops { all: Some("drill".to_owned()), ..Stops::default() });
     floor.desk.withdraw(&verdict);
-    floor.sent.remove("a-1");
-    floor.wait(2 * SECOND);
-    floor.approve(&wish);
-    assert_eq!((floor.free_quote(), floor.position("BTC")), (usd("9700"), usd("300")));
+    assert_eq!((floor.free_quote(), floor.position("BTC")), (usd("9699.85"), usd("300")));
+    floor.stop(Stops::default());
+    assert_eq!(answer(&floor.resend("a-1")), Answer::Approved);
+    assert_eq!((floor.free_quote(), floor.position("BTC")), (usd("9399.7"), usd("600")));
+    floor.assert_books_agree();
+    floor.wait(SECOND);
+    floor.refuse(&buy("a-2").limit("60000.00", "0.005"), Reason::DuplicateOrder);
+    floor.refuse(&buy("b-2").of_strategy("grid").limit("60000.00", "0.005"), Reason::DuplicateOrder);
     floor.filled_free("a-1", "0.005", "60000.00");
     floor.assert_books_agree();
 }
@@ -1563,6 +1697,48 @@ fn a_restart_after_the_breaker_recovered_or_was_reset_counts_the_old_failures_no
         floor.in_doubt("b-3");
         assert!(matches!(floor.desk.breaker().state(), State::Open { .. }), "three failures since, over two restarts");
     }
+}
+
+#[test]
+fn a_restart_after_an_operators_reset_is_not_latched_again_by_what_was_found_before_it() {
+    for kind in [FindingKind::ForeignOrder, FindingKind::ForeignTrade, FindingKind::BalanceBreak] {
+        let mut floor = floor().unhurried().open();
+        floor.found_by_reconciliation(kind, floor.now);
+        floor.wait(HOUR);
+        let reset_at = floor.now;
+        assert_eq!(floor.desk.on_breaker(Input::Reset, reset_at), Some(State::Closed));
+        for _ in 0..2 {
+            floor.wait(SECOND);
+            floor.restart();
+            assert_eq!(floor.desk.breaker().state(), State::Closed, "{kind:?}");
+        }
+        floor.approve(&buy("a-1"));
+        assert_eq!(floor.found_by_reconciliation(kind, reset_at.plus_ms(-1)), None, "{kind:?}");
+        let latched = floor.found_by_reconciliation(kind, reset_at);
+        assert!(matches!(latched, Some(State::Open { retry_at: None, .. })), "{kind:?}");
+        floor.restart();
+        assert_eq!(Some(floor.desk.breaker().state()), latched);
+    }
+}
+
+#[test]
+fn a_restart_while_half_open_takes_no_order_for_the_probe_that_was_approved_before() {
+    let mut floor = floor().unhurried().open();
+    floor.approve(&buy("old").limit("59000.00", "0.001"));
+    floor.acknowledged("old");
+    floor.desk.on_breaker(Input::Trip(Cause::ClockOffset), floor.now);
+    floor.wait(300 * SECOND);
+    floor.restart();
+    floor.approve(&buy("probe-1").market_for("15"));
+    assert!(matches!(floor.in_doubt("probe-1"), Some(State::Open { .. })));
+    floor.wait(600 * SECOND);
+    floor.restart();
+    assert!(matches!(floor.desk.breaker().state(), State::HalfOpen { .. }));
+    floor.approve(&buy("probe-2").market_for("15"));
+    floor.restart();
+    floor.refuse(&buy("a-1").market_for("15"), Reason::CircuitOpen);
+    assert!(floor.is_open("old") && floor.is_open("probe-1"));
+    assert_eq!(floor.acknowledged("probe-2"), Some(State::Closed));
 }
 
 #[test]

@@ -1,0 +1,49 @@
+//! Settings: what every service needs, and where the ledger is.
+
+use cdb_core::secret::Secret;
+use cdb_io::config::{Environment, ServiceConfig};
+
+/// Everything that is set.
+#[derive(Clone)]
+pub struct Config {
+    /// What every service needs.
+    pub service: ServiceConfig,
+    /// The database.
+    pub postgres: PostgresConfig,
+}
+
+/// Where PostgreSQL is. Host, port, user and password are apart, so that no character of a password can change the
+/// address.
+#[derive(Clone)]
+pub struct PostgresConfig {
+    /// Host name, or the directory of its socket.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Role.
+    pub user: String,
+    /// Database.
+    pub database: String,
+    /// The role's password.
+    pub password: Option<Secret>,
+}
+
+impl Config {
+    /// Reads the process's environment.
+    ///
+    /// # Errors
+    /// Every fault, one a line.
+    pub fn read() -> anyhow::Result<Self> {
+        let mut environment = Environment::of_process();
+        let service = ServiceConfig::read(&mut environment, "cdb_monitor", 8103);
+        let postgres = PostgresConfig {
+            host: environment.value("POSTGRES_HOST", "127.0.0.1".to_owned()),
+            port: environment.value("POSTGRES_PORT", 5432),
+            user: environment.value("POSTGRES_USER", "cdb_monitor".to_owned()),
+            database: environment.value("POSTGRES_DB", "cdb".to_owned()),
+            password: environment.secret_if_present("POSTGRES_PASSWORD", service.mode),
+        };
+        environment.finish()?;
+        Ok(Self { service, postgres })
+    }
+}

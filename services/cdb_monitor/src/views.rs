@@ -1,0 +1,134 @@
+//! What the CLI and the console ask for: read-only, from the ledger, marked at the latest prices.
+
+use std::collections::BTreeMap;
+
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use cdb_core::market::Quote;
+use cdb_core::money::{Price, Qty};
+use cdb_core::order::Side;
+use cdb_core::position::Position;
+use cdb_io::bus::{Bus, keys};
+use rust_decimal::Decimal;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::ledger::Ledger;
+
+/// Orders shown when nothing else is asked for.
+const LIMIT: i64 = 50;
+/// Orders shown at most.
+const LIMIT_MAX: i64 = 10_000;
+
+#[derive(Clone)]
+struct Served {
+    ledger: Ledger,
+    bus: Bus,
+}
+
+/// The routes.
+pub fn routes(ledger: Ledger, bus: Bus) -> Router {
+    Router::new()
+        .route("/api/orders", get(orders))
+        .route("/api/positions", get(positions))
+        .route("/api/refusals", get(refusals))
+        .with_state(Served { ledger, bus })
+}
+
+#[derive(Deserialize)]
+struct Wanted {
+    limit: Option<i64>,
+}
+
+/// Anything that failed, as 500 with its text.
+struct Failure(anyhow::Error);
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        tracing::error!(error = format!("{:#}", self.0), "a view failed");
+        (StatusCode::INTERNAL_SERVER_ERROR, Json(json!({"error": format!("{:#}", self.0)}))).into_response()
+    }
+}
+
+/// The newest orders first.
+async fn orders(State(served): State<Served>, Query(wanted): Query<Wanted>) -> Result<Response, Failure> {
+    let limit = wanted.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX);
+    let rows = sqlx::query!(
+        "SELECT cl_ord_id, strategy, symbol, side, ord_type, decision, reason, detail, decided_at, ord_status,
+                in_doubt, cum_qty, avg_px, end_reason, end_note, order_id
+         FROM orders ORDER BY decided_at DESC, cl_ord_id LIMIT $1",
+        limit
+    )
+    .fetch_all(&served.ledger.pool)
+    .await?;
+    let orders: Vec<_> = rows
+        .into_iter()
+        .map(|row| {
+            json!({
+                "cl_ord_id": row.cl_ord_id, "strategy": row.strategy, "symbol": row.symbol, "side": row.side,
+                "ord_type": row.ord_type, "decision": row.decision, "reason": row.end_reason.or(row.reason),
+                "detail": row.end_note.or(row.detail), "decided_at": row.decided_at.map(|at| at.timestamp_millis()),
+                "ord_status": row.ord_status, "in_doubt": row.in_doubt, "cum_qty": row.cum_qty, "avg_px": row.avg_px,
+                "order_id": row.order_id,
+            })
+        })
+        .collect();
+    Ok(Json(orders).into_response())
+}
+
+/// Refusals by reason, of risk, of the gate and of the exchange.
+async fn refusals(State(served): State<Served>) -> Result<Response, Failure> {
+    let rows = sqlx::query!(
+        r#"SELECT reason AS "reason!", count(*) AS "count!" FROM (
+               SELECT reason FROM verdicts WHERE decision = 'rejected'
+               UNION ALL SELECT reason FROM reports WHERE ord_status = 'Rejected'
+           ) refused WHERE reason IS NOT NULL GROUP BY reason ORDER BY count(*) DESC, reason"#
+    )
+    .fetch_all(&served.ledger.pool)
+    .await?;
+    Ok(Json(rows.into_iter().map(|row| json!({"reason": row.reason, "count": row.count})).collect::<Vec<_>>())
+        .into_response())
+}
+
+/// Positions out of all fills, marked at the latest prices.
+async fn positions(State(served): State<Served>) -> Result<Response, Failure> {
+    let prices: BTreeMap<String, String> =
+        redis::cmd("HGETALL").arg(keys::PRICE).query_async(&mut served.bus.commands()).await?;
+    let fills = sqlx::query!(
+        "SELECT symbol, side, qty, price, commission, commission_asset FROM fills
+         ORDER BY symbol, traded_at, split_part(entry, '-', 1)::bigint, split_part(entry, '-', 2)::bigint"
+    )
+    .fetch_all(&served.ledger.pool)
+    .await?;
+    let mut positions: BTreeMap<String, (Position, BTreeMap<String, Decimal>)> = BTreeMap::new();
+    for fill in fills {
+        let (position, fees) = positions.entry(fill.symbol).or_default();
+        let side = if fill.side == "BUY" { Side::Buy } else { Side::Sell };
+        let Some(price) = Price::from_decimal(fill.price) else { continue };
+        position.apply(side, Qty::from_decimal(fill.qty), price);
+        let fee = fees.entry(fill.commission_asset).or_default();
+        *fee = fee.saturating_add(fill.commission);
+    }
+    let rows: Vec<_> = positions
+        .into_iter()
+        .map(|(symbol, (position, fees))| {
+            let quote = prices.get(&symbol).and_then(|json| serde_json::from_str::<Quote>(json).ok());
+            let mark = quote.map(|quote| quote.mark());
+            json!({
+                "symbol": symbol, "qty": position.qty(), "avg_px": position.avg_px(), "mark": mark,
+                "realised": position.realised(), "unrealised": mark.map(|mark| position.unrealised(mark)),
+                "fees": fees,
+            })
+        })
+        .collect();
+    Ok(Json(rows).into_response())
+}
