@@ -167,6 +167,8 @@ pub struct Breaker {
     relapses: u32,
     /// Results of sends begun before this instant count for nothing.
     counts_from: Timestamp,
+    /// What was found before this instant was dealt with when the breaker closed.
+    closed_at: Timestamp,
 }
 
 impl Default for Breaker {
@@ -177,15 +179,22 @@ impl Default for Breaker {
             failures: SlidingCount::new(HOUR_MS),
             relapses: 0,
             counts_from: Timestamp::default(),
+            closed_at: Timestamp::default(),
         }
     }
 }
 
 impl Breaker {
-    /// Continues from a persisted state; results of sends begun before `counts_from` count for nothing.
+    /// Continues from a persisted state.
     #[must_use]
-    pub fn restored(state: State, counts_from: Timestamp) -> Self {
-        Self { state, counts_from, ..Self::default() }
+    pub fn restored(state: State, counts_from: Timestamp, closed_at: Timestamp) -> Self {
+        Self { state, counts_from, closed_at, ..Self::default() }
+    }
+
+    /// What was found before this instant was dealt with when the breaker closed.
+    #[must_use]
+    pub const fn closed_at(&self) -> Timestamp {
+        self.closed_at
     }
 
     /// Results of sends begun before this instant count for nothing.
@@ -264,6 +273,7 @@ impl Breaker {
         self.consecutive_failures = 0;
         self.failures.clear();
         self.counts_from = now;
+        self.closed_at = now;
     }
 }
 

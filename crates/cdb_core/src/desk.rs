@@ -381,7 +381,7 @@ impl Desk {
             }
             Execution::ExecutionReport(report) => self.on_report(report, now),
             // What was found before the breaker last closed was dealt with then.
-            Execution::Finding(finding) if finding.ts < self.breaker.counts_from() => None,
+            Execution::Finding(finding) if finding.ts < self.breaker.closed_at() => None,
             Execution::Finding(finding) => {
                 use crate::report::FindingKind;
                 let cause = match finding.kind {

@@ -5,7 +5,6 @@
 #![cfg_attr(not(test), deny(clippy::float_arithmetic, clippy::arithmetic_side_effects))]
 
 pub mod audit; // the tamper-evident chain of records
-pub mod position; // quantity, cost and result out of fills
 pub mod breaker; // the circuit breaker's state machine
 pub mod checks; // the ordered table of checks
 pub mod command; // what strategies and operators may ask for
@@ -20,6 +19,7 @@ pub mod market; // the reference price and how old it is
 pub mod money; // prices, quantities, amounts: decimals that cannot be mixed up
 pub mod order; // what an order is
 pub mod portfolio; // balances, positions, open orders, exposure
+pub mod position; // quantity, cost and result out of fills
 pub mod reason; // every reason for which an order is refused
 pub mod report; // what happened to an order, and to the account
 pub mod secret;

@@ -11,7 +11,7 @@ use crate::market::Quote;
 use crate::money::{Notional, Price, Qty};
 use crate::order::{NewOrder, OrdType, Side};
 use crate::report::{AccountSnapshot, ExecutionReport, OrdStatus};
-use crate::symbol_rules::SymbolRules;
+use crate::symbol_rules::{SymbolRules, USD_ASSETS};
 use crate::time::Timestamp;
 
 /// What an open order still holds.
@@ -238,12 +238,13 @@ impl Portfolio {
         free
     }
 
-    /// Value of the held position in a symbol plus every open buy, as if filled. `None` without a price.
+    /// Value of the held position in a symbol's base plus every open buy of that base, as if filled. `None` without a price.
     #[must_use]
     pub fn position_notional(&self, rules: &SymbolRules) -> Option<Notional> {
         let mark = self.quotes.get(&rules.symbol)?.mark();
+        let is_same_base = |symbol: &Symbol| self.rules.get(symbol).is_none_or(|of_order| of_order.base == rules.base);
         let open_buys: Notional =
-            self.orders.values().filter(|order| order.symbol == rules.symbol).map(|order| order.reserved).sum();
+            self.orders.values().filter(|order| is_same_base(&order.symbol)).map(|order| order.reserved).sum();
         Some(mark.times(self.held(&rules.base)) + open_buys)
     }
 
@@ -253,10 +254,12 @@ impl Portfolio {
     /// The asset that has a holding and no price: what it is worth is not known, so nothing new may be risked.
     pub fn exposure_and_equity(&self, quote: &Asset) -> Result<(Notional, Notional), Asset> {
         let mut exposure: Notional = self.orders.values().map(|order| order.reserved).sum();
-        let mut equity = Notional::of_quote(self.held(quote));
-        for (asset, holding) in
-            self.holdings.iter().filter(|(asset, holding)| *asset != quote && !holding.total.is_zero())
-        {
+        let mut equity = Notional::ZERO;
+        for (asset, holding) in self.holdings.iter().filter(|(_, holding)| !holding.total.is_zero()) {
+            if asset == quote || USD_ASSETS.contains(&asset.as_str()) {
+                equity = equity + Notional::of_quote(holding.total);
+                continue;
+            }
             let mark = self.mark_of(asset, quote).ok_or_else(|| asset.clone())?;
             let value = mark.times(holding.total);
             exposure = exposure + value;

@@ -6,6 +6,9 @@ use crate::ids::{Asset, Symbol};
 use crate::money::{Notional, Qty};
 use crate::order::Side;
 
+/// Assets that count as US dollars: worth 1, never at risk. A limit in USD means nothing in any other quote currency.
+pub const USD_ASSETS: [&str; 3] = ["USDT", "USDC", "USD1"];
+
 /// The rules of one symbol. A rule that the exchange did not state is `None`, and then does not bind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SymbolRules {

@@ -1,2 +1,46 @@
-//! Placeholder.
-fn main() {}
+//! `cdb`: the operator's command. Runs a cell, places orders, stops, resumes, shows, verifies.
+
+mod arguments; // what may be typed
+mod audit; // audit verify
+mod cell; // where a cell's parts are
+mod connect; // Redis and the monitor's views
+mod demo;
+mod desk; // stop, resume, status, orders, positions
+mod orders; // order new, cancel, cancel-all, from flags or files
+mod outcome; // exit codes
+mod output; // tables and JSON
+mod up; // running a cell
+mod watch; // what becomes of orders // the sample orders
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::arguments::{Arguments, AuditCommand, Command, OrderCommand};
+use crate::outcome::Outcome;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match arguments.command {
+        Command::Up(options) => up::run(options).await,
+        Command::Order(OrderCommand::New(options)) => orders::new(&arguments.at, options).await,
+        Command::Order(OrderCommand::Cancel(options)) => orders::cancel(&arguments.at, options).await,
+        Command::Order(OrderCommand::CancelAll(options)) => orders::cancel_all(&arguments.at, options).await,
+        Command::Stop(options) => desk::stop(&arguments.at, options).await,
+        Command::Resume(options) => desk::resume(&arguments.at, options).await,
+        Command::Status => desk::status(&arguments.at).await,
+        Command::Orders(options) => desk::orders(&arguments.at, options).await,
+        Command::Positions => desk::positions(&arguments.at).await,
+        Command::Audit(AuditCommand::Verify(options)) => audit::verify(&arguments.at, options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Outcome { code, message }) => {
+            if !message.is_empty() {
+                eprintln!("cdb: {message}");
+            }
+            ExitCode::from(code)
+        }
+    }
+}

@@ -64,7 +64,7 @@ impl Process {
     }
 }
 
-/// The tasks of one term. The first that fails ends the term; all end when this is dropped.
+/// The tasks of one term. The first that fails ends the term.
 #[derive(Clone)]
 pub struct Crew {
     set: Arc<Mutex<JoinSet<()>>>,
@@ -75,6 +75,11 @@ impl Crew {
     fn new() -> (Self, mpsc::Receiver<anyhow::Error>) {
         let (failures, failed) = mpsc::channel(1);
         (Self { set: Arc::default(), failures }, failed)
+    }
+
+    /// Ends every task. The tasks hold the crew themselves, so that dropping it would not.
+    fn dismiss(&self) {
+        drop(std::mem::take(&mut *self.set.lock().unwrap_or_else(PoisonError::into_inner)));
     }
 
     /// Starts a task.
@@ -141,7 +146,7 @@ pub async fn term(process: &Process, mut shutdown: Shutdown) -> anyhow::Result<(
         outcome = led => outcome,
         failure = failed.recv() => Err(failure.unwrap_or_else(|| anyhow::anyhow!("the crew is gone"))),
     };
-    drop(crew);
+    crew.dismiss();
     if outcome.is_ok() {
         lease.release(&scripts, &mut redis).await?;
     }

@@ -5,9 +5,9 @@
 
 mod config; // settings
 mod ledger; // the streams' entries as rows
+mod observe;
 mod projection; // the loop from the streams to the ledger
-mod views; // what the CLI and the console ask for
-mod observe; // metrics
+mod views; // what the CLI and the console ask for // metrics
 
 use anyhow::Context as _;
 use cdb_io::bus::Bus;
@@ -32,7 +32,8 @@ async fn main() -> anyhow::Result<()> {
     let listen = config.service.http_listen;
     tasks.spawn("http", health::serve(listen, health.clone(), observer.registry(), views, tasks.shutdown()));
     for stream in projection::STREAMS {
-        let task = projection::run(stream, config.clone(), ledger.clone(), health.clone(), observer.clone(), tasks.shutdown());
+        let task =
+            projection::run(stream, config.clone(), ledger.clone(), health.clone(), observer.clone(), tasks.shutdown());
         tasks.spawn("projection", task);
     }
     tasks.run().await

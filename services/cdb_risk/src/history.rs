@@ -161,7 +161,8 @@ fn breaker_from(fields: &BTreeMap<String, String>) -> Option<Breaker> {
         "half_open" => breaker::State::HalfOpen { cause: cause()?, since: time("opened_at")? },
         _ => return None,
     };
-    Some(Breaker::restored(state, time("counts_from").unwrap_or_default()))
+    let (counts_from, closed_at) = (time("counts_from").unwrap_or_default(), time("closed_at").unwrap_or_default());
+    Some(Breaker::restored(state, counts_from, closed_at))
 }
 
 /// The breaker as fields of `cdb:breaker`.
@@ -185,6 +186,7 @@ pub fn breaker_fields(breaker: &Breaker) -> Vec<String> {
         ("opened_at", opened_at),
         ("retry_at", retry_at),
         ("counts_from", millis(breaker.counts_from())),
+        ("closed_at", millis(breaker.closed_at())),
     ];
     pairs.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
 }

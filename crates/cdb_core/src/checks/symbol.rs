@@ -3,10 +3,7 @@
 use super::{Context, Figure, Outcome};
 use crate::order::{MarketSize, OrdType};
 use crate::reason::Reason;
-use crate::symbol_rules::is_on_step;
-
-/// Quote currencies that count as USD; a limit in USD means nothing in any other.
-const USD_QUOTES: [&str; 3] = ["USDT", "USDC", "USD1"];
+use crate::symbol_rules::{USD_ASSETS, is_on_step};
 
 /// The strategy is in `ALLOWED_STRATEGIES`.
 pub fn strategy_allowed(context: &Context<'_>) -> Outcome {
@@ -39,9 +36,9 @@ pub fn tradable(context: &Context<'_>) -> Outcome {
     let Some(rules) = context.rules else {
         return refuse(format!("the exchange's rules for {symbol} are not known"));
     };
-    if !USD_QUOTES.contains(&rules.quote.as_str()) {
+    if !USD_ASSETS.contains(&rules.quote.as_str()) {
         let text =
-            format!("{symbol} is paid in {}, and every limit is in USD ({})", rules.quote, USD_QUOTES.join(", "));
+            format!("{symbol} is paid in {}, and every limit is in USD ({})", rules.quote, USD_ASSETS.join(", "));
         return refuse(text);
     }
     if !rules.is_tradable {

@@ -691,7 +691,10 @@ impl Floor {
     }
 
     fn persisted_breaker(&self) -> Breaker {
-        Breaker::restored(self.desk.breaker().state(), self.desk.breaker().counts_from())
+        {
+            let breaker = self.desk.breaker();
+            Breaker::restored(breaker.state(), breaker.counts_from(), breaker.closed_at())
+        }
     }
 }
 

@@ -1,0 +1,230 @@
+//! What may be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  something failed
+  2  the command line or an input file is wrong
+  3  a setting, a file or a tool is missing or wrong
+  4  a part of the cell cannot be reached
+  5  refused: by a limit, a stop, the breaker or the exchange
+  6  verification found something
+  7  a check found problems";
+
+/// Claire de Binare: the trading safety pipeline's operator command.
+#[derive(Parser)]
+#[command(version, after_help = EXIT_CODES)]
+pub struct Arguments {
+    /// Which cell, and how to answer.
+    #[command(flatten)]
+    pub at: At,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Which cell, and how to answer.
+#[derive(Args, Clone)]
+pub struct At {
+    /// The cell's file, as `cdb up` writes it.
+    #[arg(long, global = true, env = "CDB_CELL", default_value = ".cdb/cell.json")]
+    pub cell: PathBuf,
+    /// Answer with JSON on standard output.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Who you are, for the record.
+    #[arg(long, global = true, env = "USER", default_value = "operator")]
+    pub actor: String,
+}
+
+/// The commands.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run a whole cell: Redis, PostgreSQL, the stand-in exchange, the three services.
+    Up(UpOptions),
+    /// Place or cancel orders.
+    #[command(subcommand)]
+    Order(OrderCommand),
+    /// Stop all trading at once.
+    Stop(StopOptions),
+    /// End a stop.
+    Resume(ResumeOptions),
+    /// Show whether the desk may trade, and why not.
+    Status,
+    /// List orders, newest first.
+    Orders(OrdersOptions),
+    /// List positions with their results.
+    Positions,
+    /// The audit trail.
+    #[command(subcommand)]
+    Audit(AuditCommand),
+}
+
+/// Options of `cdb up`.
+#[derive(Args, Clone)]
+#[command(
+    after_help = "Examples:\n  cdb up                      run until Ctrl-C\n  cdb up --demo --once        run the sample orders and end\n  cdb up --dir /tmp/a --ports 7800 --env-file .env.example"
+)]
+pub struct UpOptions {
+    /// The cell's directory.
+    #[arg(long, default_value = ".cdb")]
+    pub dir: PathBuf,
+    /// First of ten ports.
+    #[arg(long, default_value_t = 7700)]
+    pub ports: u16,
+    /// Limits and other settings, one NAME=value a line.
+    #[arg(long)]
+    pub env_file: Option<PathBuf>,
+    /// Run the sample orders in a fresh cell.
+    #[arg(long)]
+    pub demo: bool,
+    /// The sample orders.
+    #[arg(long, default_value = "examples/orders.jsonl")]
+    pub orders: PathBuf,
+    /// Recorded trades for the stand-in exchange; may be given several times.
+    #[arg(long)]
+    pub replay: Vec<PathBuf>,
+    /// Opening balance at the stand-in exchange, e.g. USDT=10000; may be given several times.
+    #[arg(long = "balance", default_values_t = [String::from("USDT=10000")])]
+    pub balances: Vec<String>,
+    /// Seed of the stand-in's random faults.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// The stand-in counts requests but enforces no rate limit (for load tests).
+    #[arg(long)]
+    pub unlimited_exchange: bool,
+    /// End after the demo.
+    #[arg(long, conflicts_with = "serve")]
+    pub once: bool,
+    /// Stay after the demo.
+    #[arg(long)]
+    pub serve: bool,
+}
+
+/// Order commands.
+#[derive(Subcommand)]
+pub enum OrderCommand {
+    /// Place orders from flags, a file of JSON lines, or standard input, and wait for what becomes of them.
+    New(NewOptions),
+    /// Cancel one order.
+    Cancel(CancelOptions),
+    /// Cancel all open orders.
+    CancelAll(CancelAllOptions),
+}
+
+/// Options of `cdb order new`.
+#[derive(Args, Clone)]
+#[command(
+    after_help = "Examples:\n  cdb order new --symbol BTCUSDT --side BUY --qty 0.002 --price 39000\n  cdb order new --symbol ETHUSDT --side BUY --market --quote-qty 50\n  cdb order new --file orders.jsonl\n  cat orders.jsonl | cdb order new --file -"
+)]
+pub struct NewOptions {
+    /// A file with one order a line, or - for standard input. A line without `ts` gets the present time.
+    #[arg(long, conflicts_with_all = ["symbol", "side", "qty", "quote_qty", "price", "market"])]
+    pub file: Option<PathBuf>,
+    /// What to trade.
+    #[arg(long, required_unless_present = "file")]
+    pub symbol: Option<String>,
+    /// BUY or SELL.
+    #[arg(long, required_unless_present = "file")]
+    pub side: Option<String>,
+    /// Base quantity.
+    #[arg(long)]
+    pub qty: Option<String>,
+    /// Quote amount, for a market BUY.
+    #[arg(long)]
+    pub quote_qty: Option<String>,
+    /// Limit price.
+    #[arg(long)]
+    pub price: Option<String>,
+    /// A market order.
+    #[arg(long, conflicts_with = "price")]
+    pub market: bool,
+    /// GTC, IOC or FOK.
+    #[arg(long, default_value = "GTC")]
+    pub tif: String,
+    /// Never take liquidity (GTC only).
+    #[arg(long)]
+    pub post_only: bool,
+    /// Only reduce a held position.
+    #[arg(long)]
+    pub reduce_only: bool,
+    /// Who sends it.
+    #[arg(long, default_value = "manual")]
+    pub strategy: String,
+    /// Its id; made up when absent.
+    #[arg(long)]
+    pub cl_ord_id: Option<String>,
+}
+
+/// Options of `cdb order cancel`.
+#[derive(Args, Clone)]
+#[command(after_help = "Example:\n  cdb order cancel my-order-7")]
+pub struct CancelOptions {
+    /// The order to cancel.
+    pub orig_cl_ord_id: String,
+}
+
+/// Options of `cdb order cancel-all`.
+#[derive(Args, Clone)]
+#[command(after_help = "Example:\n  cdb order cancel-all --symbol BTCUSDT")]
+pub struct CancelAllOptions {
+    /// Only this symbol.
+    #[arg(long)]
+    pub symbol: Option<String>,
+}
+
+/// Options of `cdb stop`.
+#[derive(Args, Clone)]
+#[command(after_help = "Examples:\n  cdb stop \"market anomaly\"\n  cdb stop --symbol BTCUSDT \"delisting\"")]
+pub struct StopOptions {
+    /// Why.
+    pub reason: String,
+    /// Stop this symbol only.
+    #[arg(long, conflicts_with = "strategy")]
+    pub symbol: Option<String>,
+    /// Stop this strategy only.
+    #[arg(long)]
+    pub strategy: Option<String>,
+}
+
+/// Options of `cdb resume`.
+#[derive(Args, Clone)]
+#[command(after_help = "Example:\n  cdb resume --reason \"checked, false alarm\"")]
+pub struct ResumeOptions {
+    /// Why trading may go on.
+    #[arg(long)]
+    pub reason: String,
+    /// End the stop of this symbol.
+    #[arg(long, conflicts_with = "strategy")]
+    pub symbol: Option<String>,
+    /// End the stop of this strategy.
+    #[arg(long)]
+    pub strategy: Option<String>,
+}
+
+/// Options of `cdb orders`.
+#[derive(Args, Clone)]
+pub struct OrdersOptions {
+    /// How many.
+    #[arg(long, default_value_t = 20)]
+    pub limit: u32,
+}
+
+/// Audit commands.
+#[derive(Subcommand)]
+pub enum AuditCommand {
+    /// Verify the audit trail, offline.
+    Verify(VerifyOptions),
+}
+
+/// Options of `cdb audit verify`.
+#[derive(Args, Clone)]
+#[command(after_help = "Examples:\n  cdb audit verify\n  cdb audit verify /var/log/cdb/audit")]
+pub struct VerifyOptions {
+    /// The trail's directory; the cell's when absent.
+    pub dir: Option<PathBuf>,
+}

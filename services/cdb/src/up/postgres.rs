@@ -1,0 +1,138 @@
+//! A private PostgreSQL cluster for the ledger: its own data, a socket only, never the system's. PostgreSQL refuses to
+//! run as root, so root hands it to the user `postgres`, or `nobody` where there is none.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::process::Signal;
+use sha2::{Digest as _, Sha256};
+use tokio::process::Command;
+
+use super::process::Plan;
+use crate::cell::Postgres;
+use crate::outcome::{CONFIGURATION, FAILURE, Result, WithCode as _, end};
+
+/// The directory of PostgreSQL's programs: the newest of the distribution's, or on PATH.
+pub fn find_bin() -> Option<PathBuf> {
+    let mut versions: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .filter_map(|item| {
+            let item = item.ok()?;
+            let version = item.file_name().to_str()?.parse().ok()?;
+            Some((version, item.path().join("bin")))
+        })
+        .filter(|(_, bin)| bin.join("initdb").is_file())
+        .collect();
+    versions.sort();
+    versions.pop().map(|(_, bin)| bin).or_else(|| {
+        let initdb = super::on_path("initdb")?;
+        initdb.parent().map(Path::to_owned)
+    })
+}
+
+/// Where the cluster is. The socket's path must be short, and the data must be reachable for the user that runs it,
+/// so both may lie outside the cell's directory.
+pub fn describe(dir: &Path, port: u16) -> Postgres {
+    let digest = hex::encode(Sha256::digest(dir.to_string_lossy().as_bytes()));
+    let socket_dir = format!("/tmp/cdb-{}", &digest[..12]);
+    Postgres { host: socket_dir, port, user: "cdb".to_owned(), database: "cdb".to_owned(), pid: None }
+}
+
+fn data_dir(postgres: &Postgres) -> PathBuf {
+    Path::new(&postgres.host).join("data")
+}
+
+/// Removes the data of an earlier demo.
+pub fn remove_data(postgres: &Postgres) {
+    if Path::new(&postgres.host).starts_with("/tmp") && postgres.host.contains("/cdb-") {
+        // It may be gone already.
+        let _gone = fs::remove_dir_all(&postgres.host);
+    }
+}
+
+/// The user that runs it, when this process is root.
+fn runner() -> Result<Option<(u32, u32)>> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
+    let passwd = fs::read_to_string("/etc/passwd").code(CONFIGURATION)?;
+    let ids_of = |wanted: &str| {
+        passwd.lines().find_map(|line| {
+            let fields: Vec<&str> = line.split(':').collect();
+            (fields.first() == Some(&wanted))
+                .then(|| Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?)))?
+        })
+    };
+    let ids = ids_of("postgres").or_else(|| ids_of("nobody"));
+    ids.map(Some).ok_or_else(|| end(CONFIGURATION, "there is no user `postgres` or `nobody` to run PostgreSQL as"))
+}
+
+/// Makes the cluster where it is missing; how it is started.
+pub fn plan(bin: &Path, postgres: &Postgres, log: PathBuf) -> Result<Plan> {
+    let user = runner()?;
+    let home = Path::new(&postgres.host);
+    fs::create_dir_all(home).code(CONFIGURATION)?;
+    if let Some((uid, gid)) = user {
+        std::os::unix::fs::chown(home, Some(uid), Some(gid)).code(CONFIGURATION)?;
+    }
+    fs::set_permissions(home, fs::Permissions::from_mode(0o700)).code(CONFIGURATION)?;
+    let owner = fs::metadata(home).code(CONFIGURATION)?.uid();
+    let expected = user.map_or_else(|| rustix::process::geteuid().as_raw(), |(uid, _)| uid);
+    if owner != expected {
+        return Err(end(CONFIGURATION, format!("{} belongs to another user", home.display())));
+    }
+    let data = data_dir(postgres);
+    if !data.join("PG_VERSION").exists() {
+        let mut initdb = std::process::Command::new(bin.join("initdb"));
+        initdb.arg("-D").arg(&data).args(["-U", &postgres.user, "-A", "trust", "-E", "UTF8", "--no-locale"]);
+        initdb.current_dir(home).env("HOME", home);
+        if let Some((uid, gid)) = user {
+            use std::os::unix::process::CommandExt as _;
+            initdb.uid(uid).gid(gid);
+        }
+        let made = initdb.output().code(CONFIGURATION)?;
+        if !made.status.success() {
+            let text = String::from_utf8_lossy(&made.stderr).into_owned();
+            return Err(end(FAILURE, format!("initdb failed:\n{text}")));
+        }
+    }
+    // SIGINT is PostgreSQL's fast shutdown: open connections are cut, data is flushed.
+    Ok(Plan::new("postgres", &bin.join("postgres"), log)
+        .arg("-D")
+        .arg(&data)
+        .arg("-k")
+        .arg(home)
+        .arg("-p")
+        .arg(postgres.port.to_string())
+        .arg("-c")
+        .arg("listen_addresses=")
+        .run_as(user)
+        .stop_with(Signal::INT)
+        .in_dir(home.to_owned()))
+}
+
+fn client(bin: &Path, program: &str, postgres: &Postgres) -> Command {
+    let mut command = Command::new(bin.join(program));
+    command.args(["-h", &postgres.host, "-p", &postgres.port.to_string(), "-U", &postgres.user]);
+    command.kill_on_drop(true);
+    command
+}
+
+/// Whether it takes connections.
+pub async fn is_ready(bin: &Path, postgres: &Postgres) -> bool {
+    let output = client(bin, "pg_isready", postgres).output().await;
+    output.is_ok_and(|output| output.status.success())
+}
+
+/// Makes the ledger's database where it is missing.
+pub async fn create_database(bin: &Path, postgres: &Postgres) -> Result {
+    let output = client(bin, "createdb", postgres).arg(&postgres.database).output().await.code(FAILURE)?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() || text.contains("already exists") {
+        Ok(())
+    } else {
+        Err(end(FAILURE, format!("the ledger's database cannot be made: {text}")))
+    }
+}
