@@ -1,1 +1,6 @@
-//! Placeholder.
+//! A real cell under test: `cdb up` in a directory and on ports of its own, driven from outside as a user's script
+//! would. Everything it starts ends with it.
+
+pub mod cell; // starting, asking, killing
+pub mod orders; // order texts
+pub mod redis_server; // a bare Redis of its own

@@ -411,6 +411,28 @@ impl Desk {
         }
     }
 
+    /// What is missing before any order could be approved, for a person.
+    #[must_use]
+    pub fn missing_inputs(&self, now: Timestamp) -> Vec<String> {
+        let mut missing = Vec::new();
+        if let Some(why) = &self.state_lost {
+            missing.push(why.clone());
+        }
+        if self.portfolio.balances_as_of().is_none() {
+            missing.push("the account's balances".to_owned());
+        }
+        for symbol in &self.limits.allowed_symbols {
+            if self.portfolio.rules(symbol).is_none() {
+                missing.push(format!("the exchange's rules for {symbol}"));
+            }
+            let age_ms = self.portfolio.quote(symbol).map(|quote| now.since_ms(quote.ts));
+            if age_ms.is_none_or(|age_ms| age_ms > self.limits.max_price_age_ms) {
+                missing.push(format!("a recent price of {symbol}"));
+            }
+        }
+        missing
+    }
+
     /// Forgets what no limit looks at any more.
     pub fn prune(&mut self, now: Timestamp) {
         let oldest = UtcDay::from_number(now.day().number().saturating_sub(CL_ORD_ID_DAYS));

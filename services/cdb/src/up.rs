@@ -269,10 +269,14 @@ impl Desk {
         progress("mexc-sim", ports.exchange);
         self.spawn(exchange)?;
         self.wait("mexc-sim", async || ports::answers(ports.exchange).await).await?;
-        for (plan, port) in [(monitor, ports.monitor), (risk, ports.risk), (execution, ports.execution)] {
-            let name = plan.name().to_owned();
-            progress(&name, port);
+        let services = [(monitor, ports.monitor), (risk, ports.risk), (execution, ports.execution)];
+        let names = services.each_ref().map(|(plan, port)| (plan.name().to_owned(), *port));
+        for (plan, port) in services {
+            progress(plan.name(), port);
             self.spawn(plan)?;
+        }
+        // Risk is ready when it knows balances, rules and prices, which execution brings.
+        for (name, port) in names {
             self.wait(&name, async || ports::is_http_ready(port).await).await?;
         }
         self.write_cell()?;

@@ -105,6 +105,7 @@ impl Leader<'_> {
         shutdown: &mut Shutdown,
     ) -> anyhow::Result<()> {
         self.beat(lease).await?;
+        self.report_health(health);
         self.take_over_pending().await?;
         let mut feeds = Feeds::start(bus, &self.config.service.instance, executions_after);
         let mut beat = tokio::time::interval(BEAT);
@@ -116,7 +117,7 @@ impl Leader<'_> {
                 () = shutdown.asked() => return self.take_back_permit().await,
                 _ = beat.tick() => {
                     self.beat(lease).await?;
-                    health.progress();
+                    self.report_health(health);
                 }
                 fed = feeds.next() => self.take(fed).await?,
             }
@@ -256,6 +257,16 @@ impl Leader<'_> {
             cdb_io::events::publish(&mut self.redis, &event).await?;
         }
         Ok(())
+    }
+
+    fn report_health(&self, health: &Health) {
+        let missing = self.desk.missing_inputs(clock::now());
+        if missing.is_empty() {
+            health.well("inputs");
+        } else {
+            health.trouble("inputs", format!("missing: {}", missing.join(", ")));
+        }
+        health.progress();
     }
 
     /// Renews lease and permit, reads stops, prices and rules.

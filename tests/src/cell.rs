@@ -1,0 +1,375 @@
+//! Starting a cell, asking its parts, killing them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use cdb_io::bus::Bus;
+use cdb_io::config::RedisConfig;
+use cdb_io::secret_file;
+use redis::streams::StreamRangeReply;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Longest wait for a cell to be ready.
+const START: Duration = Duration::from_secs(90);
+/// Longest wait for a condition.
+pub const WAIT: Duration = Duration::from_secs(60);
+
+/// A running cell; ends when it is dropped.
+pub struct Cell {
+    dir: TempDir,
+    child: Child,
+    http: reqwest::Client,
+    operator: Bus,
+}
+
+/// Limits wide enough that only what a test is about binds.
+pub const WIDE: &str = "\
+MAX_POSITION_SIZE_USD=100000000
+MAX_POSITION_PCT=0.95
+MAX_TOTAL_EXPOSURE=0.97
+MAX_ORDER_SIZE_USD=100000
+MAX_DAILY_ORDERS=1000000
+MAX_DAILY_NOTIONAL_USD=1000000000
+MAX_OPEN_ORDERS=500
+MAX_ORDERS_PER_SECOND=100000
+MAX_STRATEGY_ORDERS_PER_SECOND=100000
+DUPLICATE_WINDOW_MS=0
+MAX_CONSECUTIVE_FAILURES=1000
+MAX_FAILURES_PER_HOUR=10000
+RATE_ORDERS_PER_SECOND=1000
+RATE_ORDERS_PER_10_SECONDS=10000
+RATE_NEW_ORDERS_PER_SECOND=1000
+RATE_REST_PER_SECOND=3000
+RATE_WEIGHT_PER_10_SECONDS=100000
+";
+
+/// The directory of the programs under test.
+#[must_use]
+pub fn programs() -> PathBuf {
+    let own = std::env::current_exe().expect("this test's path");
+    own.parent().and_then(Path::parent).expect("target/<profile>/deps").to_owned()
+}
+
+/// The first of `count` neighbouring ports that nobody uses.
+///
+/// # Panics
+/// There are none.
+#[must_use]
+pub fn free_ports(count: u16) -> u16 {
+    let seed = std::process::id().wrapping_mul(7_919) ^ u32::try_from(cdb_io::clock::boot_ms() & 0xffff).unwrap_or(0);
+    for attempt in 0..500_u32 {
+        let base = 20_000 + u16::try_from((seed.wrapping_add(attempt * 131)) % 12_000).unwrap_or(0);
+        let are_free = (base..base + count).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok());
+        if are_free {
+            return base;
+        }
+    }
+    panic!("no {count} free ports in a row");
+}
+
+impl Cell {
+    /// Starts a cell with wide limits and a stand-in without rate limits.
+    ///
+    /// # Panics
+    /// It does not become ready.
+    pub async fn start() -> Self {
+        Self::start_with(WIDE, &["--unlimited-exchange", "--balance", "USDT=1000000", "--balance", "BTC=1"]).await
+    }
+
+    /// Starts a cell with these settings and options of `cdb up`.
+    ///
+    /// # Panics
+    /// It does not become ready.
+    pub async fn start_with(settings: &str, options: &[&str]) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        fs::write(dir.path().join("settings.env"), settings).expect("writing settings");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+        let log = fs::File::create(dir.path().join("up.log")).expect("a log");
+        let child = Command::new(programs().join("cdb"))
+            .current_dir(root)
+            .args(["up", "--ports", &free_ports(8).to_string()])
+            .arg("--dir")
+            .arg(dir.path().join("cell"))
+            .arg("--env-file")
+            .arg(dir.path().join("settings.env"))
+            .args(options)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("the log"))
+            .stderr(log)
+            .spawn()
+            .expect("cdb must be built: cargo build --workspace");
+        let file = dir.path().join("cell/cell.json");
+        let mut starting = Starting { dir: Some(dir), child: Some(child) };
+        let deadline = Instant::now() + START;
+        while !file.exists() {
+            starting.must_go_on(deadline);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let (dir, child) = starting.done();
+        let description = read_json(&file);
+        let operator = connect(&description, "operator").await;
+        let cell = Self { dir, child, http: http(), operator };
+        cell.until("risk approves", async || cell.status().await["may_trade"] == true).await;
+        cell
+    }
+
+    /// The cell's file.
+    #[must_use]
+    pub fn description(&self) -> Value {
+        read_json(&self.file())
+    }
+
+    /// Path of the cell's file.
+    #[must_use]
+    pub fn file(&self) -> PathBuf {
+        self.dir.path().join("cell/cell.json")
+    }
+
+    /// Directory of the audit trail.
+    #[must_use]
+    pub fn audit_dir(&self) -> PathBuf {
+        self.dir.path().join("cell/audit")
+    }
+
+    /// Redis as the operator.
+    #[must_use]
+    pub const fn operator(&self) -> &Bus {
+        &self.operator
+    }
+
+    /// Redis as another user.
+    pub async fn as_user(&self, user: &str) -> Bus {
+        connect(&self.description(), user).await
+    }
+
+    /// Runs `cdb` against this cell.
+    ///
+    /// # Panics
+    /// It cannot be run.
+    #[must_use]
+    pub fn cdb(&self, arguments: &[&str]) -> Output {
+        Command::new(programs().join("cdb"))
+            .arg("--cell")
+            .arg(self.file())
+            .args(arguments)
+            .output()
+            .expect("cdb can be run")
+    }
+
+    /// `cdb status --json`
+    pub async fn status(&self) -> Value {
+        let (program, file) = (programs().join("cdb"), self.file());
+        let run = move || {
+            let output = Command::new(program).arg("--cell").arg(file).args(["--json", "status"]).output();
+            let output = output.expect("cdb can be run");
+            serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
+        };
+        tokio::task::spawn_blocking(run).await.expect("cdb status")
+    }
+
+    /// Puts text on `cdb:orders`; its entry.
+    ///
+    /// # Panics
+    /// Redis does not answer.
+    pub async fn put(&self, json: &str) -> String {
+        let mut command = redis::cmd("XADD");
+        command.arg("cdb:orders").arg("*").arg("json").arg(json);
+        command.query_async(&mut self.operator.commands()).await.expect("XADD")
+    }
+
+    /// Everything on a stream, as JSON where there is any, otherwise the flat fields.
+    ///
+    /// # Panics
+    /// Redis does not answer.
+    pub async fn stream(&self, name: &str) -> Vec<Value> {
+        let mut command = redis::cmd("XRANGE");
+        command.arg(name).arg("-").arg("+");
+        let reply: StreamRangeReply = command.query_async(&mut self.operator.commands()).await.expect("XRANGE");
+        let one = |map: &std::collections::HashMap<String, redis::Value>| {
+            let text = |value: &redis::Value| match value {
+                redis::Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+                other => format!("{other:?}"),
+            };
+            match map.get("json") {
+                Some(json) => serde_json::from_str(&text(json)).unwrap_or(Value::Null),
+                None => map.iter().map(|(name, value)| (name.clone(), Value::String(text(value)))).collect(),
+            }
+        };
+        reply.ids.iter().map(|entry| one(&entry.map)).collect()
+    }
+
+    /// Execution reports by ClOrdID, in order.
+    pub async fn reports(&self) -> BTreeMap<String, Vec<Value>> {
+        let mut reports: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+        for message in self.stream("cdb:executions").await {
+            if message["type"] == "execution_report" {
+                reports.entry(message["cl_ord_id"].as_str().unwrap_or_default().to_owned()).or_default().push(message);
+            }
+        }
+        reports
+    }
+
+    /// The last state of an order.
+    pub async fn state_of(&self, id: &str) -> Option<String> {
+        let reports = self.reports().await;
+        reports.get(id)?.last()?["ord_status"].as_str().map(str::to_owned)
+    }
+
+    /// Asks the stand-in's admin interface.
+    ///
+    /// # Panics
+    /// It does not answer.
+    pub async fn admin(&self, path: &str) -> Value {
+        let url = format!("{}{path}", self.description()["exchange"]["admin_url"].as_str().expect("a stand-in"));
+        self.http.get(url).send().await.expect("the stand-in answers").json().await.expect("JSON")
+    }
+
+    /// Tells the stand-in's admin interface something.
+    ///
+    /// # Panics
+    /// It does not answer with success.
+    pub async fn tell(&self, path: &str, body: &Value) -> Value {
+        let url = format!("{}{path}", self.description()["exchange"]["admin_url"].as_str().expect("a stand-in"));
+        let response = self.http.post(url).json(body).send().await.expect("the stand-in answers");
+        assert!(response.status().is_success(), "{path}: {}", response.status());
+        response.json().await.expect("JSON")
+    }
+
+    /// Requests for new orders that the stand-in saw.
+    pub async fn posts(&self) -> Vec<Value> {
+        self.admin("/requests?endpoint=POST%20order").await.as_array().cloned().unwrap_or_default()
+    }
+
+    /// Asks a service's HTTP endpoint; its text.
+    ///
+    /// # Panics
+    /// It does not answer.
+    pub async fn http(&self, service: &str, path: &str) -> String {
+        let url = self.description()["services"][service]["url"].as_str().expect("a service").to_owned();
+        self.http.get(url + path).send().await.expect("the service answers").text().await.expect("text")
+    }
+
+    /// Kills a part with SIGKILL; `cdb up` starts it again.
+    ///
+    /// # Panics
+    /// The part is not running.
+    pub fn kill(&self, part: &str) {
+        let description = self.description();
+        let pid = match part {
+            "redis" | "postgres" | "exchange" => &description[part]["pid"],
+            service => &description["services"][service]["pid"],
+        };
+        let pid = pid.as_i64().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+        kill_process(pid.expect("a running part"), Signal::KILL).expect("a living process");
+    }
+
+    /// Waits until a condition holds.
+    ///
+    /// # Panics
+    /// It does not within [`WAIT`].
+    pub async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
+        let deadline = Instant::now() + WAIT;
+        while !holds().await {
+            assert!(Instant::now() < deadline, "waited {WAIT:?} until {what}\n{}", self.logs());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// The ends of all logs, for a failing test.
+    #[must_use]
+    pub fn logs(&self) -> String {
+        logs_in(self.dir.path())
+    }
+}
+
+impl Drop for Cell {
+    fn drop(&mut self) {
+        let postgres = self.description()["postgres"]["host"].as_str().unwrap_or_default().to_owned();
+        end(&mut self.child);
+        if postgres.starts_with("/tmp/cdb-") {
+            // The cluster's data lies outside the cell's directory; it may be gone already.
+            let _gone = fs::remove_dir_all(postgres);
+        }
+    }
+}
+
+/// A cell that is not ready yet; ends when it is dropped.
+struct Starting {
+    dir: Option<TempDir>,
+    child: Option<Child>,
+}
+
+impl Starting {
+    fn must_go_on(&mut self, deadline: Instant) {
+        let (Some(child), Some(dir)) = (&mut self.child, &self.dir) else { return };
+        let ended = child.try_wait().expect("its state");
+        assert!(ended.is_none(), "cdb up ended: {ended:?}\n{}", logs_in(dir.path()));
+        assert!(Instant::now() < deadline, "the cell is not ready\n{}", logs_in(dir.path()));
+    }
+
+    fn done(mut self) -> (TempDir, Child) {
+        (self.dir.take().expect("taken once"), self.child.take().expect("taken once"))
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            end(child);
+        }
+    }
+}
+
+/// Ends `cdb up` in order, so that it ends its own children.
+fn end(child: &mut Child) {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    if let Some(pid) = pid {
+        // It may have ended by itself.
+        let _gone = kill_process(pid, Signal::TERM);
+    }
+    let _gone = child.wait();
+}
+
+fn logs_in(dir: &Path) -> String {
+    let mut text = String::new();
+    let logs = fs::read_dir(dir.join("cell/logs")).into_iter().flatten().filter_map(Result::ok);
+    for path in logs.map(|log| log.path()).chain([dir.join("up.log")]) {
+        let log = fs::read_to_string(&path).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let tail = lines[lines.len().saturating_sub(15)..].join("\n");
+        text.push_str(&format!("--- {}\n{tail}\n", path.display()));
+    }
+    text
+}
+
+fn read_json(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).expect("the cell's file")).expect("JSON")
+}
+
+async fn connect(description: &Value, user: &str) -> Bus {
+    let redis = &description["redis"];
+    let file = redis["password_files"][user].as_str().expect("a user of the bus");
+    let config = RedisConfig {
+        host: "127.0.0.1".to_owned(),
+        port: redis["port"].as_u64().and_then(|port| u16::try_from(port).ok()).expect("a port"),
+        user: user.to_owned(),
+        password: Some(secret_file::read(Path::new(file)).unwrap_or_else(|error| panic!("{error}"))),
+    };
+    Bus::connect(&config).await.expect("the cell's Redis answers")
+}
+
+fn http() -> reqwest::Client {
+    let tls = rustls::ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .expect("TLS")
+        .with_root_certificates(rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() })
+        .with_no_client_auth();
+    let client = reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy();
+    client.timeout(Duration::from_secs(10)).build().expect("an HTTP client")
+}
