@@ -30,7 +30,7 @@ const MATRIX: &[(&[&str], [bool; 5])] = &[
     (&["CONFIG", "GET", "dir"], [false; 5]),
     (&["EVAL", "return 1", "0"], [false; 5]),
     (&["KEYS", "*"], [false; 5]),
-    (&["DEBUG", "SLEEP", "1"], [false; 5]),
+    (&["SHUTDOWN"], [false; 5]),
     (&["ACL", "SETUSER", "x"], [false; 5]),
 ];
 const USERS: [&str; 5] = ["operator", "strategy", "cdb_risk", "cdb_execution", "cdb_monitor"];

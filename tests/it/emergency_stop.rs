@@ -30,6 +30,7 @@ async fn while_stopped_no_order_of_a_burst_reaches_the_exchange_even_with_an_emp
     assert_eq!(cell.posts().await.len(), 0);
 
     let () = redis::cmd("DEL").arg("emergency_stop").query_async(&mut cell.operator().commands()).await.unwrap();
+    cell.until("risk has seen it", async || cell.http("cdb_risk", "/metrics").await.contains("cdb_risk_stops 0")).await;
     cell.put(&market_buy("s-after", "0.001").to_string()).await;
     cell.until("trading goes on", async || cell.state_of("s-after").await.as_deref() == Some("Filled")).await;
 }
@@ -70,7 +71,8 @@ async fn a_stop_in_the_middle_of_a_burst_lets_nothing_leave_after_the_send_deadl
             .collect();
         assert!(late.is_empty(), "{late:?}");
         let () = redis::cmd("DEL").arg("emergency_stop").query_async(&mut cell.operator().commands()).await.unwrap();
-        cell.until("it may trade again", async || cell.status().await["may_trade"] == true).await;
+        cell.until("risk has seen it", async || cell.http("cdb_risk", "/metrics").await.contains("cdb_risk_stops 0"))
+            .await;
     }
 }
 

@@ -416,6 +416,21 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_lists_exactly_these_settings_with_their_defaults() {
+        let page = include_str!("../../../docs/limits.md");
+        let (_, table) = page.split_once("## Settings").unwrap();
+        let row = |line: &str| {
+            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+            let name = cells.get(1)?.strip_prefix('`')?.strip_suffix('`')?;
+            Some((name.to_owned(), (*cells.get(2)?).to_owned()))
+        };
+        let documented: Vec<(String, String)> = table.lines().filter_map(row).collect();
+        let in_code: Vec<(String, String)> =
+            VARIABLES.iter().map(|(name, default, _)| ((*name).to_owned(), (*default).to_owned())).collect();
+        assert_eq!(documented, in_code);
+    }
+
+    #[test]
     fn changing_any_setting_changes_the_hash() {
         let (_, settings) = Limits::from_variables(&env(&[])).unwrap();
         let original = limits_hash(&settings);

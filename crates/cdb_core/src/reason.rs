@@ -148,6 +148,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_documentation_lists_exactly_these_checks_in_this_order() {
+        let page = include_str!("../../../docs/limits.md");
+        let (table, _) = page.split_once("## Settings").unwrap();
+        let code = |line: &'static str| line.strip_prefix("| `")?.split('`').next();
+        let documented: Vec<&str> = table.lines().filter_map(code).collect();
+        let in_code: Vec<&str> = Reason::ALL.iter().map(|reason| reason.code()).collect();
+        assert_eq!(documented, in_code);
+    }
+
+    #[test]
     fn codes_are_unique_and_equal_the_wire_text() {
         let mut codes: Vec<&str> = Reason::ALL.iter().map(|reason| reason.code()).collect();
         for reason in Reason::ALL {

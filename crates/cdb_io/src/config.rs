@@ -158,7 +158,7 @@ impl ServiceConfig {
             environment.fault("TRADING_MODE", "must be paper, validate or live");
             Mode::Paper
         });
-        refuse_half_live(environment, mode);
+        refuse_real_money(environment, mode);
         let redis = RedisConfig {
             host: environment.value("REDIS_HOST", "127.0.0.1".to_owned()),
             port: environment.value("REDIS_PORT", 6379),
@@ -176,15 +176,14 @@ impl ServiceConfig {
     }
 }
 
-/// Live trading needs two settings that agree (design §9).
-fn refuse_half_live(environment: &mut Environment, mode: Mode) {
-    let dry_run = environment.text("DRY_RUN").unwrap_or("true").to_owned();
-    match (mode, dry_run.as_str()) {
-        (Mode::Live, "false") | (Mode::Paper | Mode::Validate, "true") => {}
-        (Mode::Live, "true") => environment.fault("DRY_RUN", "must be false for TRADING_MODE=live"),
-        (Mode::Paper | Mode::Validate, "false") => {
-            environment.fault("DRY_RUN", "is false, but TRADING_MODE is not live; set both or neither");
-        }
-        (Mode::Paper | Mode::Validate | Mode::Live, _) => environment.fault("DRY_RUN", "must be true or false"),
+/// This version trades on paper only: reconciliation, preflight and loss limits come before real money (design §9).
+/// Settings that ask for more stop the start instead of being read as something less.
+fn refuse_real_money(environment: &mut Environment, mode: Mode) {
+    if mode != Mode::Paper {
+        environment.fault("TRADING_MODE", "must be paper: this version does not trade real money yet");
+    }
+    match environment.text("DRY_RUN") {
+        None | Some("true") => {}
+        Some(_) => environment.fault("DRY_RUN", "must be true or absent: this version does not trade real money yet"),
     }
 }

@@ -1,6 +1,7 @@
 //! A task that ends, errs or panics ends the process; SIGTERM and SIGINT ask for a drain.
 
 use std::future::Future;
+use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -67,6 +68,18 @@ impl Tasks {
                     Some(Err(panic)) => anyhow::bail!("a task panicked: {panic}"),
                 }
             }
+        }
+    }
+}
+
+/// Ends a service: what went wrong is said once, on standard error, without a backtrace that could show arguments.
+#[must_use]
+pub fn exit_code(service: &str, outcome: &anyhow::Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{service}: {error:#}");
+            ExitCode::FAILURE
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::budget::Admission;
 use crate::error::{Refusal, refuse};
 use crate::exchange::Wanted;
 use crate::faults::Fault;
+use crate::market::{BAR_MS, Bar, Market, Print};
 use crate::order::{Kind, Order, Side, Trade};
 use crate::params::{Params, missing};
 use crate::state::{Inner, Seen, Shared, now_us};
@@ -45,6 +46,10 @@ pub async fn handle(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    // One client library reads this list before it trades on spot (exchange API §16).
+    if uri.path() == "/api/v1/contract/detail" {
+        return axum::Json(json!({"success": true, "code": 0, "data": []})).into_response();
+    }
     let Some(path) = uri.path().strip_prefix("/api/v3/") else {
         return (StatusCode::NOT_FOUND, "no such page").into_response();
     };
@@ -224,6 +229,13 @@ fn route(inner: &mut Inner, call: &Call) -> Result<Value, Refusal> {
         ("GET", "depth") => return depth(inner, params),
         ("GET", "ticker/bookTicker") => return tickers(inner, params, book_ticker),
         ("GET", "ticker/price") => return tickers(inner, params, last_price),
+        ("GET", "ticker/24hr") => return tickers(inner, params, day_ticker),
+        ("GET", "avgPrice") => {
+            let market = market(inner, params)?;
+            return Ok(json!({"mins": 5, "price": market.last}));
+        }
+        ("GET", "trades") => return trades(inner, params),
+        ("GET", "klines") => return klines(inner, params),
         _ => {}
     }
     if call.method != "GET" && call.content_type.as_deref().is_some_and(|kind| !kind.starts_with("application/json")) {
@@ -238,6 +250,16 @@ fn route(inner: &mut Inner, call: &Call) -> Result<Value, Refusal> {
         ("POST", "batchOrders") => batch(inner, params),
         ("DELETE", "order") => cancel(inner, params),
         ("DELETE", "openOrders") => cancel_all(inner, params),
+        ("DELETE", "order/all") => {
+            cancel_where(inner, |_| true);
+            Ok(json!({"code": 200, "msg": "success", "timestamp": inner.exchange_ms()}))
+        }
+        ("GET", "uid") => Ok(json!({"uid": "10000001"})),
+        ("GET", "kyc/status") => Ok(json!({"status": "2"})),
+        ("GET", "mxDeduct/enable") => {
+            Ok(wrapped(inner, &json!({"mxDeductEnable": inner.exchange.uncertain.fee_in == "MX"})))
+        }
+        ("GET", "capital/config/getall") => Ok(json!([])),
         ("GET", "order") => one_order(inner, params).map(|order| order_json(inner, &order)),
         ("GET", "openOrders") => orders(inner, params, true),
         ("GET", "allOrders") => orders(inner, params, false),
@@ -310,6 +332,52 @@ fn book_ticker(inner: &Inner, symbol: &str) -> Option<Value> {
 
 fn last_price(inner: &Inner, symbol: &str) -> Option<Value> {
     Some(json!({"symbol": symbol, "price": inner.exchange.markets.get(symbol)?.last?}))
+}
+
+fn market<'a>(inner: &'a Inner, params: &Params) -> Result<&'a Market, Refusal> {
+    inner.exchange.markets.get(params.needed("symbol")?).ok_or_else(|| refuse(-1121, "Invalid symbol."))
+}
+
+/// The day so far, as far as the stand-in has run; the change is a fraction, not a percentage.
+fn day_ticker(inner: &Inner, symbol: &str) -> Option<Value> {
+    let market = inner.exchange.markets.get(symbol)?;
+    let last = market.last?;
+    let first = market.bars.front().map_or(last, |bar| bar.open);
+    let sum = |part: fn(&Bar) -> Decimal| market.bars.iter().map(part).sum::<Decimal>();
+    let (bid_qty, ask_qty) = market.top_sizes();
+    let now = inner.exchange_ms();
+    Some(json!({
+        "symbol": symbol, "priceChange": last - first, "priceChangePercent": ((last - first) / first).round_dp(4),
+        "prevClosePrice": first, "lastPrice": last, "bidPrice": market.bid?, "bidQty": bid_qty, "askPrice": market.ask?,
+        "askQty": ask_qty, "openPrice": first, "highPrice": market.bars.iter().map(|bar| bar.high).max().unwrap_or(last),
+        "lowPrice": market.bars.iter().map(|bar| bar.low).min().unwrap_or(last), "volume": sum(|bar| bar.volume),
+        "quoteVolume": sum(|bar| bar.amount), "openTime": now - 86_400_000, "closeTime": now, "count": null,
+    }))
+}
+
+fn trades(inner: &Inner, params: &Params) -> Result<Value, Refusal> {
+    let limit = usize::try_from(params.whole("limit")?.unwrap_or(500)).unwrap_or(500).min(1_000);
+    let trade = |print: &Print| {
+        let is_buyer_maker = print.taker == Side::Sell;
+        json!({
+            "id": null, "price": print.price, "qty": print.qty, "quoteQty": print.price * print.qty, "time": print.time,
+            "isBuyerMaker": is_buyer_maker, "isBestMatch": true, "tradeType": if is_buyer_maker { "ASK" } else { "BID" },
+        })
+    };
+    Ok(market(inner, params)?.prints.iter().take(limit).map(trade).collect())
+}
+
+/// Minute bars; other intervals are not offered.
+fn klines(inner: &Inner, params: &Params) -> Result<Value, Refusal> {
+    if params.needed("interval")? != "1m" {
+        return Err(refuse(33333, "parameter error: interval"));
+    }
+    let limit = usize::try_from(params.whole("limit")?.unwrap_or(500)).unwrap_or(500).min(1_000);
+    let bars = &market(inner, params)?.bars;
+    let bar = |bar: &Bar| {
+        json!([bar.start, bar.open, bar.high, bar.low, bar.close, bar.volume, bar.start + BAR_MS, bar.amount])
+    };
+    Ok(bars.iter().skip(bars.len().saturating_sub(limit)).map(bar).collect())
 }
 
 fn wanted(params: &Params) -> Result<Wanted, Refusal> {
@@ -418,16 +486,16 @@ fn cancel(inner: &mut Inner, params: &Params) -> Result<Value, Refusal> {
 
 fn cancel_all(inner: &mut Inner, params: &Params) -> Result<Value, Refusal> {
     let symbols: Vec<String> = params.needed("symbol")?.split(',').map(str::to_owned).collect();
-    let open: Vec<String> = inner
-        .exchange
-        .orders
-        .values()
-        .filter(|order| order.status.is_open() && symbols.contains(&order.symbol))
-        .map(|order| order.id.clone())
-        .collect();
-    let now = inner.exchange_ms();
-    let canceled: Vec<Order> = open.iter().filter_map(|id| inner.exchange.cancel(id, now).ok()).collect();
+    let canceled = cancel_where(inner, |order| symbols.contains(&order.symbol));
     Ok(canceled.iter().map(|order| canceled_json(inner, order)).collect())
+}
+
+/// Cancels open orders; each as it was before.
+fn cancel_where(inner: &mut Inner, is_meant: impl Fn(&Order) -> bool) -> Vec<Order> {
+    let is_open = |order: &&Order| order.status.is_open() && is_meant(order);
+    let open: Vec<String> = inner.exchange.orders.values().filter(is_open).map(|order| order.id.clone()).collect();
+    let now = inner.exchange_ms();
+    open.iter().filter_map(|id| inner.exchange.cancel(id, now).ok()).collect()
 }
 
 /// The reply to a cancel shows the order as it was before.
@@ -467,10 +535,11 @@ fn orders(inner: &Inner, params: &Params, only_open: bool) -> Result<Value, Refu
     let symbol = if only_open { params.get("symbol") } else { Some(params.needed("symbol")?) };
     let limit = usize::try_from(params.whole("limit")?.unwrap_or(500)).unwrap_or(500).min(1_000);
     let start = params.whole("startTime")?.unwrap_or_else(|| inner.exchange_ms() - 86_400_000);
+    let end = params.whole("endTime")?.unwrap_or(i64::MAX);
     let wanted = |order: &&Order| {
         symbol.is_none_or(|symbol| symbol.split(',').any(|one| one == order.symbol))
             && (!only_open || order.status.is_open())
-            && (only_open || order.created_at >= start)
+            && (only_open || (order.created_at >= start && order.created_at <= end))
             && is_visible(inner, order)
     };
     Ok(inner.exchange.orders.values().rev().filter(wanted).take(limit).map(|order| order_json(inner, order)).collect())

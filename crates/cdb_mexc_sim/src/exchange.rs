@@ -362,7 +362,7 @@ impl Exchange {
     /// A recorded trade: moves the market and fills resting orders that it reaches, up to its quantity.
     pub fn on_print(&mut self, symbol: &str, price: Decimal, qty: Decimal, taker: Side, now: i64) {
         let Some(info) = self.symbols.get(symbol).cloned() else { return };
-        self.markets.entry(symbol.to_owned()).or_default().on_print(price, qty, taker, info.tick());
+        self.markets.entry(symbol.to_owned()).or_default().on_print(price, qty, taker, info.tick(), now);
         self.fill_resting(&info, price, price, Some(qty), now);
     }
 

@@ -24,9 +24,50 @@ pub struct Market {
     pub ask: Option<Decimal>,
     /// Last traded price.
     pub last: Option<Decimal>,
+    /// Recent trades, newest first.
+    pub prints: VecDeque<Print>,
+    /// Minute bars, oldest first.
+    pub bars: VecDeque<Bar>,
     bid_side: Depth,
     ask_side: Depth,
 }
+
+/// A trade of the market.
+#[derive(Debug, Clone, Copy)]
+pub struct Print {
+    /// Price.
+    pub price: Decimal,
+    /// Base quantity.
+    pub qty: Decimal,
+    /// The taker's side.
+    pub taker: Side,
+    /// Epoch ms.
+    pub time: i64,
+}
+
+/// One minute of trades.
+#[derive(Debug, Clone, Copy)]
+pub struct Bar {
+    /// Epoch ms of its beginning.
+    pub start: i64,
+    /// First price.
+    pub open: Decimal,
+    /// Highest price.
+    pub high: Decimal,
+    /// Lowest price.
+    pub low: Decimal,
+    /// Last price.
+    pub close: Decimal,
+    /// Base quantity.
+    pub volume: Decimal,
+    /// Quote amount.
+    pub amount: Decimal,
+}
+
+/// Trades and bars kept.
+const KEPT: usize = 1_000;
+/// Milliseconds of a bar.
+pub const BAR_MS: i64 = 60_000;
 
 #[derive(Debug, Clone, Default)]
 struct Depth {
@@ -48,8 +89,9 @@ impl Depth {
 
 impl Market {
     /// A recorded trade: the taker's side says which side of the book it shows.
-    pub fn on_print(&mut self, price: Decimal, qty: Decimal, taker: Side, tick: Decimal) {
+    pub fn on_print(&mut self, price: Decimal, qty: Decimal, taker: Side, tick: Decimal, time: i64) {
         self.last = Some(price);
+        self.keep(Print { price, qty, taker, time });
         match taker {
             Side::Buy => {
                 self.ask = Some(price);
@@ -60,6 +102,37 @@ impl Market {
                 self.bid = Some(price);
                 self.bid_side.record(qty);
                 self.ask = Some(self.ask.map_or(price + tick, |ask| ask.max(price + tick)));
+            }
+        }
+    }
+
+    fn keep(&mut self, print: Print) {
+        let Print { price, qty, time, .. } = print;
+        self.prints.push_front(print);
+        self.prints.truncate(KEPT);
+        let start = time - time.rem_euclid(BAR_MS);
+        match self.bars.back_mut() {
+            Some(bar) if bar.start == start => {
+                bar.high = bar.high.max(price);
+                bar.low = bar.low.min(price);
+                bar.close = price;
+                bar.volume += qty;
+                bar.amount += price * qty;
+            }
+            Some(_) | None => {
+                let amount = price * qty;
+                self.bars.push_back(Bar {
+                    start,
+                    open: price,
+                    high: price,
+                    low: price,
+                    close: price,
+                    volume: qty,
+                    amount,
+                });
+                if self.bars.len() > KEPT {
+                    self.bars.pop_front();
+                }
             }
         }
     }

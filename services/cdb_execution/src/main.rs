@@ -16,13 +16,14 @@ mod sender; // verdicts in, orders out
 mod tracker; // what became of open and doubtful orders
 mod venue; // every call to the exchange, within its budget // one log line and one metric for each thing that happens
 
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use cdb_io::audit_log;
 use cdb_io::health::Health;
 use cdb_io::supervise::{Shutdown, Tasks};
-use cdb_io::{health, telemetry};
+use cdb_io::{health, supervise, telemetry};
 
 use crate::config::Config;
 use crate::leading::Process;
@@ -32,8 +33,12 @@ use crate::observe::Observer;
 const RETRY: Duration = Duration::from_millis(500);
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     telemetry::start();
+    supervise::exit_code("cdb_execution", &serve().await)
+}
+
+async fn serve() -> anyhow::Result<()> {
     let config = Config::read().context("cdb_execution does not start")?;
     let health = Health::default();
     let observer = Observer::new(&config)?;

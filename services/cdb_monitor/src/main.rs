@@ -9,19 +9,25 @@ mod observe;
 mod projection; // the loop from the streams to the ledger
 mod views; // what the CLI and the console ask for // metrics
 
+use std::process::ExitCode;
+
 use anyhow::Context as _;
 use cdb_io::bus::Bus;
 use cdb_io::health::Health;
 use cdb_io::supervise::Tasks;
-use cdb_io::{health, telemetry};
+use cdb_io::{health, supervise, telemetry};
 
 use crate::config::Config;
 use crate::ledger::Ledger;
 use crate::observe::Observer;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     telemetry::start();
+    supervise::exit_code("cdb_monitor", &serve().await)
+}
+
+async fn serve() -> anyhow::Result<()> {
     let config = Config::read().context("cdb_monitor does not start")?;
     let health = Health::default();
     let observer = Observer::new(&config)?;

@@ -11,6 +11,7 @@ mod leading; // the loop of the deciding instance
 mod observe; // one log line and one metric for each thing that happens
 mod publish; // verdicts out, exactly one for each entry
 
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -18,7 +19,7 @@ use cdb_core::event::{Event, EventType};
 use cdb_io::bus::Bus;
 use cdb_io::health::Health;
 use cdb_io::supervise::{Shutdown, Tasks};
-use cdb_io::{clock, events, health, telemetry};
+use cdb_io::{clock, events, health, supervise, telemetry};
 use serde_json::json;
 
 use crate::config::Config;
@@ -28,8 +29,12 @@ use crate::observe::Observer;
 const RETRY: Duration = Duration::from_millis(500);
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     telemetry::start();
+    supervise::exit_code("cdb_risk", &serve().await)
+}
+
+async fn serve() -> anyhow::Result<()> {
     let config = Config::read().context("cdb_risk does not start")?;
     config.announce();
     let health = Health::default();

@@ -168,5 +168,5 @@ fn launch(plan: &Plan) -> Result<tokio::process::Child> {
 fn log_tail(path: &Path) -> String {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(6)..].join("\n")
+    lines[lines.len().saturating_sub(12)..].join("\n")
 }

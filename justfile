@@ -1,0 +1,18 @@
+# Short names for the scripts. `just` is not needed: each line can be typed as it stands.
+
+# What CI runs.
+check:
+    ./scripts/test
+
+# The sample orders against the stand-in exchange.
+demo *options:
+    ./scripts/quickstart {{options}}
+
+# Latency and throughput beside a bare two-hop chain, in one run.
+bench:
+    cargo build --release --locked --workspace --bins
+    cargo run --release --locked -p cdb_tests --bin bench
+
+# Renews the offline data of the compile-time checked queries.
+sqlx:
+    ./scripts/sqlx-prepare
