@@ -18,10 +18,11 @@ use crate::limits::Limits;
 use crate::market::Quote;
 use crate::money::{Notional, Price};
 use crate::order::NewOrder;
+use crate::pnl::{DayResult, Figures};
 use crate::portfolio::Portfolio;
 use crate::reason::{GateRefusal, Reason, VenueRefusal};
 use crate::report::{ExecType, Execution, ExecutionReport, OrdStatus};
-use crate::symbol_rules::SymbolRules;
+use crate::symbol_rules::{SymbolRules, USD_ASSETS};
 use crate::time::{Timestamp, UtcDay};
 use crate::verdict::Verdict;
 use crate::window::{DayCount, Pace};
@@ -109,6 +110,8 @@ pub struct Desk {
     booked: BTreeSet<String>,
     stops: Stops,
     state_lost: Option<String>,
+    result: DayResult,
+    figures: Option<Figures>,
 }
 
 impl Desk {
@@ -129,6 +132,8 @@ impl Desk {
             booked: BTreeSet::new(),
             stops: Stops::default(),
             state_lost: None,
+            result: DayResult::default(),
+            figures: None,
         }
     }
 
@@ -372,8 +377,77 @@ impl Desk {
         Ok(())
     }
 
+    /// The day's result, to be kept.
+    #[must_use]
+    pub const fn result(&self) -> &DayResult {
+        &self.result
+    }
+    /// The figures that the loss limits are held against; `None` while they cannot be known.
+    #[must_use]
+    pub const fn figures(&self) -> Option<Figures> {
+        self.figures
+    }
+    /// Goes on with a result that was kept.
+    pub fn restore_result(&mut self, result: DayResult) {
+        self.result = result;
+    }
+
+    /// Begins a new day when it has come, and opens the breaker when a loss limit is reached.
+    pub fn watch_losses(&mut self, now: Timestamp) -> Option<breaker::State> {
+        let mut result = std::mem::take(&mut self.result);
+        if result.is_over(now)
+            && let Some((opening, equity)) = self.portfolio.opening()
+        {
+            let yesterday = result.today(|asset| self.portfolio.usd_mark(asset)).unwrap_or(Notional::ZERO);
+            result = result.begin(now.day(), opening, equity, yesterday);
+        }
+        self.figures = result.figures(|asset| self.portfolio.usd_mark(asset));
+        self.result = result;
+        let figures = self.figures?;
+        if figures.daily_loss >= self.limits.max_daily_loss_pct {
+            self.on_breaker(breaker::Input::Trip(breaker::Cause::DailyLoss), now)
+        } else if figures.drawdown >= self.limits.max_drawdown_pct {
+            self.on_breaker(breaker::Input::Trip(breaker::Cause::Drawdown), now)
+        } else {
+            None
+        }
+    }
+
+    /// An operator closes the breaker: losses are measured anew from here, or the same loss would open it again.
+    pub fn reset_breaker(&mut self, now: Timestamp) -> Option<breaker::State> {
+        if let Some((opening, equity)) = self.portfolio.opening() {
+            self.result = std::mem::take(&mut self.result).rebased(opening, equity);
+        }
+        self.on_breaker(breaker::Input::Reset, now)
+    }
+
     /// Takes what cdb_execution published; the breaker's new state when that changed it.
     pub fn on_execution(&mut self, execution: &Execution, now: Timestamp) -> Option<breaker::State> {
+        if let Execution::ExecutionReport(report) = execution
+            && !self.booked.contains(&booking(report))
+        {
+            self.count_in_result(report);
+        }
+        self.recall_execution(execution, now)
+    }
+
+    fn count_in_result(&mut self, report: &ExecutionReport) {
+        let (Some(fill), Some(rules)) = (&report.fill, self.portfolio.rules(&report.symbol)) else { return };
+        let base = rules.base.clone();
+        self.result.on_fill(&base, report.side, fill.last_qty, fill.last_px);
+        let fee = if fill.commission_asset == base {
+            fill.last_px.times(fill.commission)
+        } else if USD_ASSETS.contains(&fill.commission_asset.as_str()) {
+            Notional::of_quote(fill.commission)
+        } else {
+            let mark = self.portfolio.usd_mark(&fill.commission_asset);
+            mark.map_or(Notional::ZERO, |mark| mark.times(fill.commission))
+        };
+        self.result.on_fee(fee);
+    }
+
+    /// As [`Self::on_execution`], for what the kept result already contains.
+    pub fn recall_execution(&mut self, execution: &Execution, now: Timestamp) -> Option<breaker::State> {
         match execution {
             Execution::AccountSnapshot(snapshot) => {
                 self.portfolio.on_account(snapshot);
@@ -395,7 +469,7 @@ impl Desk {
     }
 
     fn on_report(&mut self, report: &ExecutionReport, now: Timestamp) -> Option<breaker::State> {
-        if !self.booked.insert(format!("{}/{}", report.cl_ord_id, report.exec_id)) {
+        if !self.booked.insert(booking(report)) {
             return None;
         }
         let begun_at = self.portfolio.orders().get(&report.cl_ord_id).map(|open| open.approved_at);
@@ -438,6 +512,11 @@ impl Desk {
         let oldest = UtcDay::from_number(now.day().number().saturating_sub(CL_ORD_ID_DAYS));
         self.seen.retain(|_, seen| seen.day >= oldest);
     }
+}
+
+/// Under which a report is booked once.
+fn booking(report: &ExecutionReport) -> String {
+    format!("{}/{}", report.cl_ord_id, report.exec_id)
 }
 
 /// What a report says about the exchange connection. Business refusals are not failures (design §5).

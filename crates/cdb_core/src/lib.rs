@@ -18,6 +18,7 @@ pub mod limits; // the owner's limits, read from names and texts
 pub mod market; // the reference price and how old it is
 pub mod money; // prices, quantities, amounts: decimals that cannot be mixed up
 pub mod order; // what an order is
+pub mod pnl; // the day's result and the fall from the peak
 pub mod portfolio; // balances, positions, open orders, exposure
 pub mod position; // quantity, cost and result out of fills
 pub mod reason; // every reason for which an order is refused

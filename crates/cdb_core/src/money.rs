@@ -181,11 +181,6 @@ impl Qty {
     pub fn from_decimal(value: Decimal) -> Self {
         Self(value.max(Decimal::ZERO))
     }
-    /// The smaller of two quantities.
-    #[must_use]
-    pub fn min(self, other: Self) -> Self {
-        Self(self.0.min(other.0))
-    }
     /// Rounds down to a multiple of 10^-`decimals`.
     #[must_use]
     pub fn rounded_down(self, decimals: u32) -> Self {
@@ -254,16 +249,6 @@ impl Notional {
     pub fn at_least_zero(self) -> Self {
         Self(self.0.max(Decimal::ZERO))
     }
-    /// The smaller of two amounts.
-    #[must_use]
-    pub fn min(self, other: Self) -> Self {
-        Self(self.0.min(other.0))
-    }
-    /// Whole cents, rounded toward zero, for gauges; saturates.
-    #[must_use]
-    pub fn cents(self) -> i64 {
-        self.0.saturating_mul(Decimal::ONE_HUNDRED).trunc().to_i64().unwrap_or(i64::MAX)
-    }
 }
 
 impl std::ops::Add for Notional {
@@ -284,6 +269,12 @@ impl std::iter::Sum for Notional {
     fn sum<I: Iterator<Item = Self>>(items: I) -> Self {
         items.fold(Self::ZERO, |total, item| total + item)
     }
+}
+
+/// A share in millionths, for gauges; saturates.
+#[must_use]
+pub fn millionths(share: Decimal) -> i64 {
+    share.saturating_mul(Decimal::from(1_000_000_u32)).trunc().to_i64().unwrap_or(i64::MAX)
 }
 
 /// Writes a decimal without an exponent and without needless trailing zeros, as the exchange wants it.

@@ -10,6 +10,7 @@ use crate::ids::{Asset, ClOrdId, StrategyId, Symbol};
 use crate::market::Quote;
 use crate::money::{Notional, Price, Qty};
 use crate::order::{NewOrder, OrdType, Side};
+use crate::pnl::Opening;
 use crate::report::{AccountSnapshot, ExecutionReport, OrdStatus};
 use crate::symbol_rules::{SymbolRules, USD_ASSETS};
 use crate::time::Timestamp;
@@ -271,6 +272,31 @@ impl Portfolio {
     fn mark_of(&self, asset: &Asset, quote: &Asset) -> Option<Price> {
         let symbol = Symbol::parse(&format!("{asset}{quote}"))?;
         self.quotes.get(&symbol).map(Quote::mark)
+    }
+
+    /// The mark of an asset in any of the USD assets.
+    #[must_use]
+    pub fn usd_mark(&self, asset: &Asset) -> Option<Price> {
+        USD_ASSETS.iter().find_map(|usd| self.mark_of(asset, &Asset::parse(usd)?))
+    }
+
+    /// What is held besides USD, marked, and the equity in USD. `None` before the balances are known, or when a
+    /// holding has no price.
+    #[must_use]
+    pub fn opening(&self) -> Option<(BTreeMap<Asset, Opening>, Notional)> {
+        self.balances_as_of?;
+        let mut opening = BTreeMap::new();
+        let mut equity = Notional::ZERO;
+        for (asset, holding) in self.holdings.iter().filter(|(_, holding)| !holding.total.is_zero()) {
+            if USD_ASSETS.contains(&asset.as_str()) {
+                equity = equity + Notional::of_quote(holding.total);
+                continue;
+            }
+            let mark = self.usd_mark(asset)?;
+            equity = equity + mark.times(holding.total);
+            opening.insert(asset.clone(), Opening { qty: holding.total, mark });
+        }
+        Some((opening, equity))
     }
 
     /// An own open order on the other side that `order` would trade with. A market order reaches from the best price

@@ -44,6 +44,10 @@ pub mod keys {
     pub const PERMIT: &str = "cdb:permit";
     /// The breaker.
     pub const BREAKER: &str = "cdb:breaker";
+    /// An operator's wish to open or close it.
+    pub const BREAKER_COMMAND: &str = "cdb:breaker:command";
+    /// The day's result.
+    pub const RESULT: &str = "cdb:result";
     /// Identity of this data set.
     pub const EPOCH: &str = "cdb:epoch";
     /// ClOrdIDs of one day.

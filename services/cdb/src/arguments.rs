@@ -59,9 +59,32 @@ pub enum Command {
     Orders(OrdersOptions),
     /// List positions with their results.
     Positions,
+    /// The circuit breaker.
+    #[command(subcommand)]
+    Breaker(BreakerCommand),
     /// The audit trail.
     #[command(subcommand)]
     Audit(AuditCommand),
+}
+
+/// Breaker commands.
+#[derive(Subcommand)]
+pub enum BreakerCommand {
+    /// Show its position.
+    Status,
+    /// Open it: only exits pass until it is reset.
+    Trip(BreakerOptions),
+    /// Close it; losses are measured anew from here.
+    Reset(BreakerOptions),
+}
+
+/// Options of `cdb breaker trip` and `reset`.
+#[derive(Args, Clone)]
+#[command(after_help = "Example:\n  cdb breaker reset --reason \"loss understood, limits lowered\"")]
+pub struct BreakerOptions {
+    /// Why.
+    #[arg(long)]
+    pub reason: String,
 }
 
 /// Options of `cdb up`.

@@ -1,19 +1,24 @@
 //! Stop, resume, status, orders, positions.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use cdb_core::event::{Event, EventType};
 use cdb_core::gate::Permit;
+use cdb_core::time::Timestamp;
 use cdb_io::bus::{Bus, keys};
 use cdb_io::{clock, events};
 use redis::AsyncCommands as _;
 use serde_json::{Value, json};
 
-use crate::arguments::{At, OrdersOptions, ResumeOptions, StopOptions};
+use crate::arguments::{At, BreakerOptions, OrdersOptions, ResumeOptions, StopOptions};
 use crate::cell::Cell;
 use crate::connect;
 use crate::outcome::{FAILURE, PROBLEMS, Result, UNREACHABLE, WithCode as _, end};
 use crate::output::{self, cell};
+
+/// Longest wait for risk to carry an operator's command out.
+const BREAKER_WAIT: Duration = Duration::from_secs(5);
 
 /// The key that a stop sets.
 fn stop_key(symbol: Option<&String>, strategy: Option<&String>) -> String {
@@ -149,6 +154,49 @@ async fn readiness(url: &str) -> Result<Option<String>> {
         Ok(response) => Some(response.text().await.unwrap_or_default().trim().replace('\n', "; ")),
         Err(_) => Some("does not answer".to_owned()),
     })
+}
+
+/// `cdb breaker status`
+pub async fn breaker(at: &At) -> Result {
+    let (_, bus) = operator(at).await?;
+    let fields: BTreeMap<String, String> = bus.commands().hgetall(keys::BREAKER).await.code(UNREACHABLE)?;
+    if at.json {
+        output::json(&json!(fields));
+        return Ok(());
+    }
+    let time = |name: &str| {
+        let at = fields.get(name).and_then(|text| text.parse().ok()).map(Timestamp::from_millis);
+        at.map_or("-".to_owned(), Timestamp::to_rfc3339)
+    };
+    let text = |name: &str| fields.get(name).filter(|text| !text.is_empty()).map_or("-", String::as_str);
+    println!("state   {}", text("state"));
+    println!("cause   {}", text("cause"));
+    println!("since   {}", time("opened_at"));
+    let retry = if text("latched") == "1" { "only by `cdb breaker reset`".to_owned() } else { time("retry_at") };
+    println!("ends    {retry}");
+    Ok(())
+}
+
+/// `cdb breaker trip` and `cdb breaker reset`
+pub async fn move_breaker(at: &At, command: &str, options: BreakerOptions) -> Result {
+    let (_, bus) = operator(at).await?;
+    let id = uuid::Uuid::now_v7().simple().to_string();
+    let wish = json!({"id": id, "command": command, "actor": at.actor, "reason": options.reason});
+    record(&bus, at, EventType::OperatorAction, &options.reason, json!({"command": format!("breaker {command}")}))
+        .await?;
+    let mut redis = bus.commands();
+    let () = redis.set(keys::BREAKER_COMMAND, wish.to_string()).await.code(UNREACHABLE)?;
+    let deadline = tokio::time::Instant::now() + BREAKER_WAIT;
+    loop {
+        let done: Option<String> = redis.hget(keys::BREAKER, "command").await.code(UNREACHABLE)?;
+        if done.as_ref() == Some(&id) {
+            return breaker(at).await;
+        }
+        if tokio::time::Instant::now() > deadline {
+            return Err(end(UNREACHABLE, "risk did not carry it out; is cdb_risk running?"));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// `cdb orders`

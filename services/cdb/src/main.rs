@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::arguments::{Arguments, AuditCommand, Command, OrderCommand};
+use crate::arguments::{Arguments, AuditCommand, BreakerCommand, Command, OrderCommand};
 use crate::outcome::Outcome;
 
 #[tokio::main(flavor = "current_thread")]
@@ -32,6 +32,9 @@ async fn main() -> ExitCode {
         Command::Status => desk::status(&arguments.at).await,
         Command::Orders(options) => desk::orders(&arguments.at, options).await,
         Command::Positions => desk::positions(&arguments.at).await,
+        Command::Breaker(BreakerCommand::Status) => desk::breaker(&arguments.at).await,
+        Command::Breaker(BreakerCommand::Trip(options)) => desk::move_breaker(&arguments.at, "trip", options).await,
+        Command::Breaker(BreakerCommand::Reset(options)) => desk::move_breaker(&arguments.at, "reset", options).await,
         Command::Audit(AuditCommand::Verify(options)) => audit::verify(&arguments.at, options),
     };
     match outcome {

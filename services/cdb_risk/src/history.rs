@@ -7,11 +7,13 @@ use anyhow::Context as _;
 use cdb_core::breaker::{self, Breaker, Cause};
 use cdb_core::desk::{CL_ORD_ID_DAYS, Desk, Seen};
 use cdb_core::ids::ClOrdId;
+use cdb_core::pnl::DayResult;
 use cdb_core::report::Execution;
 use cdb_core::time::{Timestamp, UtcDay};
 use cdb_io::bus::{self, Entry, keys};
 use redis::AsyncCommands as _;
 use redis::aio::ConnectionManager;
+use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::data_set::DataSet;
@@ -61,7 +63,13 @@ pub async fn rebuild(
     if verdicts > 0 && !is_breaker_known {
         desk.lose_state("the circuit breaker's state is gone although verdicts exist; check, then run `cdb resume`");
     }
-    let executions_after = recall_executions(redis, &mut desk).await?;
+    let kept: Option<Vec<u8>> = redis.get(keys::RESULT).await?;
+    let kept = kept.and_then(|json| serde_json::from_slice::<KeptResult>(&json).ok());
+    if verdicts > 0 && kept.is_none() {
+        desk.lose_state("the day's result is gone although verdicts exist; check, then run `cdb resume`");
+    }
+    let kept = kept.unwrap_or_default();
+    let executions_after = recall_executions(redis, &mut desk, kept).await?;
     Ok(Rebuilt { desk, executions_after })
 }
 
@@ -100,19 +108,41 @@ async fn recall_verdicts(redis: &mut ConnectionManager, desk: &mut Desk) -> anyh
     Ok(count)
 }
 
-async fn recall_executions(redis: &mut ConnectionManager, desk: &mut Desk) -> anyhow::Result<String> {
+/// The day's result and the last report that is in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptResult {
+    /// The result.
+    pub result: DayResult,
+    /// Entry of `cdb:executions`.
+    pub as_of: String,
+}
+
+async fn recall_executions(redis: &mut ConnectionManager, desk: &mut Desk, kept: KeptResult) -> anyhow::Result<String> {
     let mut pages = Pages::new(keys::EXECUTIONS);
+    desk.restore_result(kept.result);
     while let Some(entries) = pages.next(redis).await? {
         for entry in entries {
             match Execution::parse(entry.field("json").unwrap_or_default()) {
-                Ok(execution) => {
+                Ok(execution) if is_after(entry.id.as_str(), &kept.as_of) => {
                     desk.on_execution(&execution, time_of(&execution));
+                }
+                Ok(execution) => {
+                    desk.recall_execution(&execution, time_of(&execution));
                 }
                 Err(problem) => desk.lose_state(format!("report {} cannot be read: {problem}", entry.id)),
             }
         }
     }
     Ok(pages.after)
+}
+
+/// Whether one stream entry stands after another; everything stands after the empty one.
+fn is_after(entry: &str, other: &str) -> bool {
+    let parts = |id: &str| {
+        let (ms, number) = id.split_once('-')?;
+        Some((ms.parse::<u64>().ok()?, number.parse::<u64>().ok()?))
+    };
+    parts(entry) > parts(other)
 }
 
 /// When the message was made: the breaker's rolling hour counts from there.

@@ -26,7 +26,7 @@ use redis::streams::StreamAutoClaimReply;
 use crate::config::Config;
 use crate::data_set::{self, RESUMED};
 use crate::feeds::{BATCH, Fed, Feeds};
-use crate::history::{self, Rebuilt, breaker_fields};
+use crate::history::{self, KeptResult, Rebuilt, breaker_fields};
 use crate::observe::Observer;
 use crate::publish::{Published, publish};
 
@@ -45,7 +45,28 @@ struct Leader<'a> {
     desk: Desk,
     strategies: BTreeSet<StrategyId>,
     is_breaker_dirty: bool,
+    /// The last report learnt.
+    learnt: String,
+    /// The result as it was last kept.
+    kept: KeptResult,
+    /// The last operator's command carried out.
+    command_done: String,
     observer: &'a mut Observer,
+}
+
+/// What `cdb breaker trip` and `cdb breaker reset` write.
+#[derive(serde::Deserialize)]
+struct BreakerWish {
+    id: String,
+    command: String,
+    actor: String,
+    reason: String,
+}
+
+/// The last operator's command that an earlier term carried out.
+async fn done_command(redis: &mut ConnectionManager) -> anyhow::Result<String> {
+    let done: Option<String> = redis::cmd("HGET").arg(keys::BREAKER).arg("command").query_async(redis).await?;
+    Ok(done.unwrap_or_default())
 }
 
 /// Waits for the lease, leads, and gives the lease back.
@@ -86,8 +107,21 @@ pub async fn term(
     observer.leading(&token, &data_set);
     let epoch = data_set.epoch;
     let strategies = BTreeSet::new();
-    let mut leader =
-        Leader { config, redis, scripts, token, epoch, desk, strategies, is_breaker_dirty: true, observer };
+    let command_done = done_command(&mut redis).await?;
+    let mut leader = Leader {
+        config,
+        redis,
+        scripts,
+        token,
+        epoch,
+        desk,
+        strategies,
+        is_breaker_dirty: true,
+        learnt: executions_after.clone(),
+        kept: KeptResult::default(),
+        command_done,
+        observer,
+    };
     let outcome = leader.lead(bus, &lease, health, executions_after, &mut shutdown).await;
     if outcome.is_ok() {
         lease.release(&leader.scripts, &mut leader.redis).await?;
@@ -235,6 +269,7 @@ impl Leader<'_> {
 
     /// Takes one message of cdb_execution.
     async fn learn(&mut self, entry: &Entry) -> anyhow::Result<()> {
+        self.learnt = entry.id.to_string();
         match Execution::parse(entry.field("json").unwrap_or_default()) {
             Ok(execution) => {
                 let change = self.desk.on_execution(&execution, clock::now());
@@ -279,6 +314,9 @@ impl Leader<'_> {
         }
         let change = self.desk.on_breaker(breaker::Input::Tick, now);
         self.on_breaker_change(change).await?;
+        self.obey_operator(now).await?;
+        let change = self.desk.watch_losses(now);
+        self.on_breaker_change(change).await?;
         self.renew_permit().await?;
         let stops = self.read_stops().await?;
         self.on_stops(stops);
@@ -290,6 +328,31 @@ impl Leader<'_> {
         let () =
             redis::cmd("SET").arg(heartbeat).arg(beat).arg("PX").arg(LEASE_TTL_MS).query_async(&mut self.redis).await?;
         Ok(())
+    }
+
+    /// Opens or closes the breaker when an operator asked for it.
+    async fn obey_operator(&mut self, now: Timestamp) -> anyhow::Result<()> {
+        let json: Option<Vec<u8>> = redis::cmd("GET").arg(keys::BREAKER_COMMAND).query_async(&mut self.redis).await?;
+        let Some(wish) = json.and_then(|json| serde_json::from_slice::<BreakerWish>(&json).ok()) else {
+            return Ok(());
+        };
+        if wish.id == self.command_done {
+            return Ok(());
+        }
+        self.command_done.clone_from(&wish.id);
+        self.is_breaker_dirty = true;
+        let change = match wish.command.as_str() {
+            "trip" => self.desk.on_breaker(breaker::Input::Trip(breaker::Cause::Operator), now),
+            "reset" => self.desk.reset_breaker(now),
+            _ => None,
+        };
+        tracing::warn!(
+            command = wish.command,
+            actor = wish.actor,
+            reason = wish.reason,
+            "an operator moved the breaker"
+        );
+        self.on_breaker_change(change).await
     }
 
     async fn renew_permit(&mut self) -> anyhow::Result<()> {
@@ -305,13 +368,19 @@ impl Leader<'_> {
             };
             serde_json::to_string(&permit)?
         };
-        let fields = if self.is_breaker_dirty { breaker_fields(self.desk.breaker()) } else { Vec::new() };
-        let mut arguments = vec![self.token.as_str(), PERMIT_TTL_MS, permit.as_str()];
+        let mut fields = if self.is_breaker_dirty { breaker_fields(self.desk.breaker()) } else { Vec::new() };
+        if self.is_breaker_dirty {
+            fields.extend(["command".to_owned(), self.command_done.clone()]);
+        }
+        let present = KeptResult { result: self.desk.result().clone(), as_of: self.learnt.clone() };
+        let result = if present == self.kept { String::new() } else { serde_json::to_string(&present)? };
+        let mut arguments = vec![self.token.as_str(), PERMIT_TTL_MS, permit.as_str(), result.as_str()];
         arguments.extend(fields.iter().map(String::as_str));
         let reply = self.scripts.run(&mut self.redis, Script::Permit, &arguments).await;
         match reply.map(|reply| scripts::word(&reply)) {
             Ok(Some(word)) if word == "done" => {
                 self.is_breaker_dirty = false;
+                self.kept = present;
                 Ok(())
             }
             Ok(word) => bail!("the permit was not renewed: {}", word.unwrap_or_default()),
@@ -321,7 +390,7 @@ impl Leader<'_> {
     }
 
     async fn take_back_permit(&mut self) -> anyhow::Result<()> {
-        self.scripts.run(&mut self.redis, Script::Permit, &[&self.token, PERMIT_TTL_MS, ""]).await?;
+        self.scripts.run(&mut self.redis, Script::Permit, &[&self.token, PERMIT_TTL_MS, "", ""]).await?;
         Ok(())
     }
 

@@ -27,6 +27,8 @@ pub struct Observer {
     open_orders: IntGauge,
     daily_orders: IntGauge,
     state_lost: IntGauge,
+    daily_loss: IntGauge,
+    drawdown: IntGauge,
 }
 
 impl Observer {
@@ -68,6 +70,8 @@ impl Observer {
             stops: gauge("cdb_risk_stops", "Stops in force")?,
             open_orders: gauge("cdb_risk_open_orders", "Orders open, reserved or in doubt")?,
             daily_orders: gauge("cdb_risk_daily_orders", "Approvals of this UTC day, exits not counted")?,
+            daily_loss: gauge("cdb_risk_daily_loss_ppm", "Loss of the UTC day, millionths of its first equity")?,
+            drawdown: gauge("cdb_risk_drawdown_ppm", "Fall from the peak, millionths of the equity there")?,
             state_lost: gauge("cdb_risk_state_lost", "1 when nothing is approved for want of history")?,
             breaker,
             registry,
@@ -154,6 +158,10 @@ impl Observer {
         }
         self.open_orders.set(i64::try_from(desk.portfolio().orders().len()).unwrap_or(i64::MAX));
         self.daily_orders.set(i64::try_from(desk.day(now).orders).unwrap_or(i64::MAX));
+        if let Some(figures) = desk.figures() {
+            self.daily_loss.set(cdb_core::money::millionths(figures.daily_loss));
+            self.drawdown.set(cdb_core::money::millionths(figures.drawdown));
+        }
         self.state_lost.set(i64::from(desk.state_lost().is_some()));
     }
 }
