@@ -10,10 +10,15 @@ const MATRIX: &[(&[&str], [bool; 5])] = &[
     (&["XADD", "cdb:events", "*", "json", "x"], [true, false, true, true, true]),
     (&["XADD", "cdb:dead", "*", "json", "x"], [false, false, true, true, false]),
     (&["XREADGROUP", "GROUP", "cdb_risk", "1", "STREAMS", "cdb:orders", ">"], [false, false, true, false, false]),
-    (&["XREADGROUP", "GROUP", "cdb_execution", "1", "STREAMS", "cdb:verdicts", ">"], [false, false, false, true, true]),
-    (&["XRANGE", "cdb:verdicts", "-", "+"], [true, true, true, false, true]),
+    (
+        &["XREADGROUP", "GROUP", "cdb_execution", "1", "STREAMS", "cdb:verdicts", ">"],
+        [false, false, false, true, false],
+    ),
+    (&["XACK", "cdb:verdicts", "cdb_execution", "1-1"], [false, false, false, true, false]),
+    (&["XRANGE", "cdb:verdicts", "-", "+"], [true; 5]),
     (&["XRANGE", "cdb:executions", "-", "+"], [true, true, true, true, true]),
-    (&["SET", "emergency_stop", "x"], [true, false, false, false, false]),
+    // Risk sets a vanished stop again; only operators end one.
+    (&["SET", "emergency_stop", "x"], [true, false, true, false, false]),
     (&["DEL", "emergency_stop"], [true, false, false, false, false]),
     (&["EXISTS", "emergency_stop"], [true, false, true, true, true]),
     (&["SET", "cdb:permit", "x"], [false, false, true, false, false]),

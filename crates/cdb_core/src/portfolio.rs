@@ -188,6 +188,9 @@ impl Portfolio {
                 open.leaves_qty = left;
             }
         }
+        if !report.ord_status.is_final() && !self.orders.contains_key(&report.cl_ord_id) {
+            self.adopt(report);
+        }
         if report.ord_status.is_final() {
             self.orders.remove(&report.cl_ord_id);
         } else if report.ord_status != OrdStatus::PendingNew
@@ -195,6 +198,31 @@ impl Portfolio {
         {
             open.is_acknowledged = true;
         }
+    }
+
+    /// An order that lives and that no verdict here knows (its verdict was lost with Redis): what is left of it counts.
+    fn adopt(&mut self, report: &ExecutionReport) {
+        let quote = self.quotes.get(&report.symbol);
+        let worst_price = report.price.or_else(|| quote.map(|quote| quote.aggressive(report.side)));
+        let leaves_qty = report.leaves_qty.or_else(|| report.quote_qty?.qty_at(worst_price?)).unwrap_or(Qty::ZERO);
+        let value = worst_price.map_or(Notional::ZERO, |price| price.times(leaves_qty));
+        let (reserved, worst_price) = match report.side {
+            Side::Buy => (value, worst_price),
+            Side::Sell => (Notional::ZERO, None),
+        };
+        let open = OpenOrder {
+            symbol: report.symbol.clone(),
+            side: report.side,
+            strategy: report.strategy.clone(),
+            price: report.price,
+            worst_price,
+            leaves_qty,
+            reserved,
+            is_acknowledged: false,
+            approved_at: report.ts,
+            is_exit: report.side == Side::Sell,
+        };
+        self.orders.insert(report.cl_ord_id.clone(), open);
     }
 
     fn credit(&mut self, asset: &Asset, qty: Qty) {

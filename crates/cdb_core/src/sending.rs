@@ -4,7 +4,7 @@
 //! audit record, within the send deadline. It cannot be cloned; what was submitted once is never submitted again.
 
 use crate::audit::Durable;
-use crate::gate::{Answer, Claim};
+use crate::gate::{Answer, Claim, FENCE_MARGIN_MS};
 use crate::ids::OrderId;
 use crate::lifecycle::{Observation, VenueStatus};
 use crate::money::Qty;
@@ -15,6 +15,10 @@ use crate::verdict::ApprovedOrder;
 
 /// Longest time from the grant to the first byte of the request, ms on the monotonic clock.
 pub const SEND_DEADLINE_MS: i64 = 250;
+/// The part of it that a new connection to the exchange may take, ms.
+pub const CONNECT_MS_MAX: i64 = 100;
+/// After this long the submission is not handed out any more, ms.
+pub const SEND_BY_MS: i64 = SEND_DEADLINE_MS - CONNECT_MS_MAX;
 /// Queries after the fence that must all say "not found" before that is final.
 pub const ABSENT_QUERIES_MIN: u32 = 3;
 /// Shortest pause between two queries about an order in doubt, ms.
@@ -112,6 +116,8 @@ pub enum Sending {
         pause_ms: i64,
         /// "Not found" answers from beyond the fence.
         absent: u32,
+        /// Monotonic ms since when it is in doubt here: a wall clock that is set forward passes no fence.
+        since_ms: i64,
     },
     /// The outcome is known; the order's life goes on in `lifecycle`.
     Settled,
@@ -137,9 +143,19 @@ pub enum Input {
         now_ms: i64,
     },
     /// The exchange answered, or did not.
-    Venue(VenueAnswer),
+    Venue {
+        /// Its answer.
+        answer: VenueAnswer,
+        /// Monotonic ms now.
+        now_ms: i64,
+    },
     /// A query was answered, or not.
-    Looked(Lookup),
+    Looked {
+        /// What it found.
+        lookup: Lookup,
+        /// Monotonic ms now.
+        now_ms: i64,
+    },
 }
 
 /// What to do next.
@@ -168,8 +184,8 @@ pub enum Action {
 impl Sending {
     /// An order that was claimed by an earlier process, audited or not: in doubt until found or fenced off.
     #[must_use]
-    pub const fn recovered(claim: Claim) -> Self {
-        Self::InDoubt { claim, pause_ms: QUERY_PAUSE_MS_MIN, absent: 0 }
+    pub const fn recovered(claim: Claim, now_ms: i64) -> Self {
+        Self::InDoubt { claim, pause_ms: QUERY_PAUSE_MS_MIN, absent: 0, since_ms: now_ms }
     }
 
     /// Moves the machine.
@@ -179,24 +195,31 @@ impl Sending {
             (Self::Waiting(order), Input::Gate { answer, asked_at_ms }) => Self::on_gate(order, answer, asked_at_ms),
             (Self::Waiting(_), Input::GiveUp(refusal)) => (Self::Settled, refuse(refusal)),
             (Self::Granted { order, claim, asked_at_ms }, Input::AuditDurable { proof, now_ms }) => {
-                if now_ms.saturating_sub(asked_at_ms) <= SEND_DEADLINE_MS {
+                if now_ms.saturating_sub(asked_at_ms) <= SEND_BY_MS {
                     proof.spend();
                     (Self::InFlight { claim: claim.clone() }, Action::Submit(Submission { order, claim }))
                 } else {
                     // Nobody sends it, ever; that nobody did is then proven like any other doubt.
-                    doubt(claim, format!("{}: not sent within {SEND_DEADLINE_MS} ms", GateRefusal::SendDeadline))
+                    doubt(
+                        claim,
+                        format!("{}: not sent within {SEND_DEADLINE_MS} ms", GateRefusal::SendDeadline),
+                        now_ms,
+                    )
                 }
             }
-            (Self::InFlight { .. }, Input::Venue(VenueAnswer::Accepted { order_id })) => {
+            (Self::InFlight { .. }, Input::Venue { answer: VenueAnswer::Accepted { order_id }, .. }) => {
                 (Self::Settled, Action::Learn(Observation::Accepted { order_id }))
             }
-            (Self::InFlight { .. }, Input::Venue(VenueAnswer::Refused { reason, text })) => {
+            (Self::InFlight { .. }, Input::Venue { answer: VenueAnswer::Refused { reason, text }, .. }) => {
                 let observation = Observation::Refused { reason: reason.code().to_owned(), text };
                 (Self::Settled, Action::Learn(observation))
             }
-            (Self::InFlight { claim }, Input::Venue(VenueAnswer::InDoubt { text })) => doubt(claim, text),
-            (Self::InDoubt { claim, pause_ms, absent }, Input::Looked(lookup)) => {
-                Self::on_lookup(claim, pause_ms, absent, lookup)
+            (Self::InFlight { claim }, Input::Venue { answer: VenueAnswer::InDoubt { text }, now_ms }) => {
+                doubt(claim, text, now_ms)
+            }
+            (Self::InDoubt { claim, pause_ms, absent, since_ms }, Input::Looked { lookup, now_ms }) => {
+                let doubted_ms = now_ms.saturating_sub(since_ms);
+                Self::on_lookup(Doubt { claim, pause_ms, absent, since_ms }, lookup, doubted_ms)
             }
             (state, _) => (state, Action::Nothing),
         };
@@ -220,37 +243,49 @@ impl Sending {
         }
     }
 
-    fn on_lookup(claim: Claim, pause_ms: i64, absent: u32, lookup: Lookup) -> (Self, Action) {
+    fn on_lookup(doubt: Doubt, lookup: Lookup, doubted_ms: i64) -> (Self, Action) {
+        let Doubt { claim, pause_ms, absent, since_ms } = doubt;
         let longer = pause_ms.saturating_mul(2).min(QUERY_PAUSE_MS_MAX);
+        let fence_ms = claim.recv_window.saturating_add(FENCE_MARGIN_MS);
         match lookup {
             Lookup::Found { order_id, status, executed_qty } => {
                 (Self::Settled, Action::Learn(Observation::Found { order_id, status, executed_qty }))
             }
-            Lookup::Unanswered => (Self::InDoubt { claim, pause_ms: longer, absent }, Action::QueryIn(longer)),
-            Lookup::Absent { exchange_time } if exchange_time > claim.final_after => {
+            Lookup::Unanswered => {
+                (Self::InDoubt { claim, pause_ms: longer, absent, since_ms }, Action::QueryIn(longer))
+            }
+            Lookup::Absent { exchange_time } if exchange_time > claim.final_after && doubted_ms > fence_ms => {
                 let absent = absent.saturating_add(1);
                 if absent >= ABSENT_QUERIES_MIN {
                     let text = "the exchange does not have it and can no longer accept it".to_owned();
                     let reason = VenueRefusal::NotAccepted.code().to_owned();
                     (Self::Settled, Action::Learn(Observation::Refused { reason, text }))
                 } else {
-                    let state = Self::InDoubt { claim, pause_ms: QUERY_PAUSE_MS_MIN, absent };
+                    let state = Self::InDoubt { claim, pause_ms: QUERY_PAUSE_MS_MIN, absent, since_ms };
                     (state, Action::QueryIn(QUERY_PAUSE_MS_MIN))
                 }
             }
             Lookup::Absent { exchange_time } => {
-                let to_fence = claim.final_after.since_ms(exchange_time).saturating_add(1);
-                let pause = longer.min(to_fence.max(QUERY_PAUSE_MS_MIN));
-                (Self::InDoubt { claim, pause_ms: longer, absent: 0 }, Action::QueryIn(pause))
+                let to_fence = claim.final_after.since_ms(exchange_time).max(fence_ms.saturating_sub(doubted_ms));
+                let pause = longer.min(to_fence.saturating_add(1).max(QUERY_PAUSE_MS_MIN));
+                (Self::InDoubt { claim, pause_ms: longer, absent: 0, since_ms }, Action::QueryIn(pause))
             }
         }
     }
 }
 
-fn doubt(claim: Claim, text: String) -> (Sending, Action) {
+/// What a doubt consists of.
+struct Doubt {
+    claim: Claim,
+    pause_ms: i64,
+    absent: u32,
+    since_ms: i64,
+}
+
+fn doubt(claim: Claim, text: String, now_ms: i64) -> (Sending, Action) {
     let pause_ms = QUERY_PAUSE_MS_MIN;
     let action = Action::LearnThenQueryIn(Observation::Doubt { text }, pause_ms);
-    (Sending::InDoubt { claim, pause_ms, absent: 0 }, action)
+    (Sending::InDoubt { claim, pause_ms, absent: 0, since_ms: now_ms }, action)
 }
 
 fn refuse(refusal: GateRefusal) -> Action {

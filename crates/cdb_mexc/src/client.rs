@@ -7,14 +7,14 @@ use cdb_core::ids::{ClOrdId, OrderId, Symbol};
 use cdb_core::money::{Price, plain};
 use cdb_core::order::{MarketSize, NewOrder, OrdType, TimeInForce};
 use cdb_core::reason::VenueRefusal;
-use cdb_core::sending::{Submission, VenueAnswer};
+use cdb_core::sending::{CONNECT_MS_MAX, Submission, VenueAnswer};
 use cdb_core::symbol_rules::SymbolRules;
 use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 
 use crate::answer::{Meaning, Reply, Trouble, silence};
 use crate::signing::{Credentials, Query};
-use crate::wire::{self, Created, ServerTime, VenueAccount, VenueOrder, VenueTrade, WireFault};
+use crate::wire::{self, Created, OrderList, ServerTime, VenueAccount, VenueOrder, VenueTrade, WireFault};
 
 /// Longest wait for an answer; longer than any `recvWindow` of ours would be of no use.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,6 +27,8 @@ const BODY_BYTES_MAX: usize = 8 << 20;
 #[derive(Clone)]
 pub struct Client {
     http: reqwest::Client,
+    /// For new orders: a connection that takes long would carry the order beyond its send deadline.
+    orders: reqwest::Client,
     base: String,
     credentials: Credentials,
 }
@@ -53,15 +55,19 @@ impl Client {
             .with_no_client_auth();
         HeaderValue::from_str(credentials.api_key().expose())
             .map_err(|_| "the API key has characters that no header can carry")?;
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .timeout(ANSWER_TIMEOUT)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()
-            .map_err(|_| "the HTTP client cannot be built")?;
-        Ok(Self { http, base: base.trim_end_matches('/').to_owned(), credentials })
+        let http = |connect_timeout| {
+            reqwest::Client::builder()
+                .tls_backend_preconfigured(tls.clone())
+                .timeout(ANSWER_TIMEOUT)
+                .connect_timeout(connect_timeout)
+                .redirect(reqwest::redirect::Policy::none())
+                .no_proxy()
+                .build()
+                .map_err(|_| "the HTTP client cannot be built")
+        };
+        let order_connect = Duration::from_millis(u64::try_from(CONNECT_MS_MAX).unwrap_or_default());
+        let (http, orders) = (http(CONNECT_TIMEOUT)?, http(order_connect)?);
+        Ok(Self { http, orders, base: base.trim_end_matches('/').to_owned(), credentials })
     }
 
     /// The credentials in use.
@@ -73,7 +79,8 @@ impl Client {
     async fn call(&self, method: Method, path: &str, query: &str, is_signed: bool) -> Result<Vec<u8>, Trouble> {
         let separator = if query.is_empty() { "" } else { "?" };
         let url = format!("{}/api/v3/{path}{separator}{query}", self.base);
-        let mut request = self.http.request(method, url).header(CONTENT_TYPE, "application/json");
+        let http = if method == Method::POST { &self.orders } else { &self.http };
+        let mut request = http.request(method, url).header(CONTENT_TYPE, "application/json");
         if is_signed {
             let mut key = HeaderValue::from_str(self.credentials.api_key().expose())
                 .expect("the key was checked when the client was made");
@@ -175,7 +182,7 @@ impl Client {
     ///
     /// # Errors
     /// See [`Trouble`].
-    pub async fn open_orders(&self, symbol: &Symbol, stamp: Stamp) -> Result<Vec<VenueOrder>, Trouble> {
+    pub async fn open_orders(&self, symbol: &Symbol, stamp: Stamp) -> Result<OrderList, Trouble> {
         let query = Query::default().with("symbol", symbol.as_str());
         let body = self.signed(Method::GET, "openOrders", query, stamp).await?;
         wire::orders(&body).map_err(unreadable)
@@ -185,7 +192,7 @@ impl Client {
     ///
     /// # Errors
     /// See [`Trouble`].
-    pub async fn all_orders(&self, symbol: &Symbol, stamp: Stamp) -> Result<Vec<VenueOrder>, Trouble> {
+    pub async fn all_orders(&self, symbol: &Symbol, stamp: Stamp) -> Result<OrderList, Trouble> {
         let query = Query::default().with("symbol", symbol.as_str()).with("limit", "1000");
         let body = self.signed(Method::GET, "allOrders", query, stamp).await?;
         wire::orders(&body).map_err(unreadable)

@@ -161,12 +161,24 @@ pub fn order(bytes: &[u8]) -> Result<VenueOrder, WireFault> {
     read_object::<WireOrder>(bytes)?.try_into()
 }
 
-/// Reads a list of orders.
+/// A list of orders, with whether some entries could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderList {
+    /// Those that could.
+    pub orders: Vec<VenueOrder>,
+    /// Whether the list may hold more than these: absence from it then proves nothing.
+    pub is_partial: bool,
+}
+
+/// Reads a list of orders. One strange entry, perhaps somebody else's, does not hide the others.
 ///
 /// # Errors
-/// Not JSON, or a needed field is missing.
-pub fn orders(bytes: &[u8]) -> Result<Vec<VenueOrder>, WireFault> {
-    read::<Vec<WireOrder>>(bytes)?.into_iter().map(VenueOrder::try_from).collect()
+/// Not a JSON list.
+pub fn orders(bytes: &[u8]) -> Result<OrderList, WireFault> {
+    let entries = read::<Vec<WireOrder>>(bytes)?;
+    let count = entries.len();
+    let orders: Vec<VenueOrder> = entries.into_iter().filter_map(|entry| entry.try_into().ok()).collect();
+    Ok(OrderList { is_partial: orders.len() < count, orders })
 }
 
 /// One fill as `GET /myTrades` shows it.

@@ -47,7 +47,7 @@ pub async fn run(book: Book, venue: Venue, tracker: Tracker, sender: Sender) -> 
 
 async fn read(book: &Book, venue: &Venue, tracker: &Tracker, sender: &Sender, is_held: bool) -> anyhow::Result<bool> {
     let activity_before = *book.activity.borrow();
-    if !is_held && !sender.is_idle() {
+    if sender.is_in_doubt() || (!is_held && !sender.is_idle()) {
         return Ok(false);
     }
     let answer =
@@ -61,7 +61,7 @@ async fn read(book: &Book, venue: &Venue, tracker: &Tracker, sender: &Sender, is
     };
     let exchange_time = venue.exchange_time();
     tracker.sweep().await?;
-    let is_quiet = *book.activity.borrow() == activity_before && (is_held || sender.is_idle());
+    let is_quiet = *book.activity.borrow() == activity_before && (is_held || sender.is_idle()) && !sender.is_in_doubt();
     if !is_quiet {
         return Ok(false);
     }

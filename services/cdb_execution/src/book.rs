@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cdb_core::ids::{ClOrdId, EntryId};
+use cdb_core::ids::{ClOrdId, EntryId, Symbol};
 use cdb_core::lifecycle::{Observation, Seen, TrackedOrder};
 use cdb_core::report::{ExecType, Execution, ExecutionReport, Mode, OrdStatus, Source};
 use cdb_core::time::Timestamp;
@@ -19,6 +19,10 @@ use crate::observe::Observer;
 
 /// An order with what its tasks need.
 pub struct Tracked {
+    /// Its id, which never changes.
+    pub id: ClOrdId,
+    /// Its symbol, which never changes.
+    pub symbol: Symbol,
     /// The order; locked while one change is applied, recorded and published.
     pub order: AsyncMutex<TrackedOrder>,
     /// Told after each change.
@@ -75,12 +79,11 @@ impl Book {
         self.orders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes an order in.
+    /// Takes an order in. One that is in the book already stays what it is.
     pub fn track(&self, order: TrackedOrder) -> Arc<Tracked> {
-        let id = order.order.cl_ord_id.clone();
-        let tracked = Arc::new(Tracked { order: AsyncMutex::new(order), changed: Notify::new() });
-        self.orders().insert(id, Arc::clone(&tracked));
-        tracked
+        let (id, symbol) = (order.order.cl_ord_id.clone(), order.order.symbol.clone());
+        let tracked = || Tracked { id: id.clone(), symbol, order: AsyncMutex::new(order), changed: Notify::new() };
+        Arc::clone(self.orders().entry(id.clone()).or_insert_with(|| Arc::new(tracked())))
     }
 
     /// An order by its ClOrdID.
@@ -93,13 +96,13 @@ impl Book {
         self.orders().values().cloned().collect()
     }
 
-    /// ClOrdIDs of orders that have not ended and are wanted; an order that is being changed counts as wanted.
-    pub fn open_ids(&self, is_wanted: impl Fn(&TrackedOrder) -> bool) -> Vec<ClOrdId> {
-        let is_open = |tracked: &Tracked| match tracked.order.try_lock() {
-            Ok(order) => !order.status.is_final() && is_wanted(&order),
-            Err(_) => true,
+    /// ClOrdIDs of orders of a symbol (or of all) that have not ended; one that is being changed counts.
+    pub fn open_ids(&self, symbol: Option<&Symbol>) -> Vec<ClOrdId> {
+        let is_meant = |tracked: &&Arc<Tracked>| {
+            symbol.is_none_or(|symbol| *symbol == tracked.symbol)
+                && tracked.order.try_lock().map_or(true, |order| !order.status.is_final())
         };
-        self.orders().iter().filter(|(_, tracked)| is_open(tracked)).map(|(id, _)| id.clone()).collect()
+        self.orders().values().filter(is_meant).map(|tracked| tracked.id.clone()).collect()
     }
 
     /// Forgets settled orders; their ids stay known as submitted.
@@ -107,7 +110,7 @@ impl Book {
         for tracked in self.all() {
             let order = tracked.order.lock().await;
             if order.is_settled() {
-                self.orders().remove(&order.order.cl_ord_id);
+                self.orders().remove(&tracked.id);
             }
         }
     }
@@ -167,10 +170,12 @@ impl Book {
             messages.push(Execution::ExecutionReport(Box::new(report.clone())).to_json());
             self.observer.reported(report);
         }
-        let is_final = order.is_settled().then_some(&order.order.cl_ord_id);
+        let is_final = order.is_settled().then_some(&tracked.id);
+        let is_known = !order.is_in_doubt && order.status != OrdStatus::PendingNew;
+        let answered = is_known.then_some(&tracked.id);
         let Along { verdict_entry, slots } = along;
         if !messages.is_empty() || verdict_entry.is_some() || slots.is_some() {
-            self.gatekeeper.settle(Settlement { slots, messages, is_final, verdict_entry }).await?;
+            self.gatekeeper.settle(Settlement { slots, messages, answered, is_final, verdict_entry }).await?;
             self.activity.send_modify(|count| *count += 1);
         }
         tracked.changed.notify_waiters();

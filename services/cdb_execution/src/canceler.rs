@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cdb_core::ids::ClOrdId;
+use cdb_core::ids::{ClOrdId, EntryId};
 use cdb_core::lifecycle::Observation;
 use cdb_core::report::{OrdStatus, Source};
 use cdb_core::verdict::CancelTarget;
@@ -12,6 +12,7 @@ use cdb_mexc::answer::Meaning;
 use cdb_mexc::endpoint::{Endpoint, Priority};
 
 use crate::book::{Along, Book, Tracked};
+use crate::gatekeeper::Settlement;
 use crate::leading::Crew;
 use crate::sender::Sender;
 use crate::tracker::Tracker;
@@ -19,8 +20,6 @@ use crate::venue::Venue;
 
 /// Times a cancel without an answer is asked for again.
 const TRIES: u32 = 5;
-/// Longest wait for an order in flight to be answered.
-const FLIGHT_WAIT: Duration = Duration::from_secs(60);
 /// Pause before a cancel is asked for again.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -53,27 +52,36 @@ impl Canceler {
                 let is_meant = |one: &cdb_core::ids::Symbol| symbol.as_ref().is_none_or(|wanted| wanted == one);
                 let mut ids: Vec<ClOrdId> =
                     in_line.filter(|order| is_meant(&order.symbol)).map(|order| order.cl_ord_id.clone()).collect();
-                ids.extend(self.book.open_ids(|order| is_meant(&order.order.symbol)));
+                ids.extend(self.book.open_ids(symbol.as_ref()));
                 ids
             }
         }
     }
 
-    /// Begins to cancel each order.
-    pub fn start(&self, cancel: ClOrdId, targets: Vec<ClOrdId>) {
-        for target in targets {
-            let canceler = self.clone();
-            let cancel = cancel.clone();
-            self.crew.spawn("cancel", async move { canceler.cancel(&cancel, &target).await });
-        }
+    /// Begins to cancel each order. The verdict is acknowledged when all is done: a cancel that dies with its term is
+    /// delivered again to the next one, and a cancel may be asked for again freely.
+    pub fn start(&self, entry: EntryId, cancel: ClOrdId, targets: Vec<ClOrdId>) {
+        let canceler = self.clone();
+        self.crew.spawn("cancel", async move {
+            let each = targets.iter().map(|target| canceler.cancel(&cancel, target));
+            for outcome in futures_util::future::join_all(each).await {
+                outcome?;
+            }
+            let settlement = Settlement { verdict_entry: Some(&entry), ..Settlement::default() };
+            canceler.book.gatekeeper().settle(settlement).await
+        });
     }
 
     async fn cancel(&self, cancel: &ClOrdId, target: &ClOrdId) -> anyhow::Result<()> {
-        if let Some(wanted) = self.sender.withdraw(target) {
-            return self.sender.refuse_withdrawn(&wanted).await;
+        // In line: taken out, unless it is being asked for right now; then it leaves the line one way or the other.
+        while self.sender.is_waiting(target) {
+            if let Some(wanted) = self.sender.withdraw(target) {
+                return self.sender.refuse_withdrawn(&wanted).await;
+            }
+            let _again = tokio::time::timeout(PAUSE, self.sender.line_changed()).await;
         }
         let Some(tracked) = self.wait_until_answered(target).await else { return Ok(()) };
-        let symbol = tracked.order.lock().await.order.symbol.clone();
+        let symbol = tracked.symbol.clone();
         for _ in 0..TRIES {
             if tracked.order.lock().await.status.is_final() {
                 return self.refuse(&tracked, cancel, "the order has ended already").await;
@@ -110,23 +118,20 @@ impl Canceler {
         Ok(())
     }
 
-    /// Waits until an order that is on its way was answered; a cancel that overtakes it would find nothing.
+    /// Waits until an order that is on its way was answered or its doubt has ended; a cancel that overtakes it would
+    /// find nothing. `None` when it is gone: it has ended.
     async fn wait_until_answered(&self, target: &ClOrdId) -> Option<Arc<Tracked>> {
-        let answered = async {
-            loop {
-                match self.book.find(target) {
-                    None => self.sender.line_changed().await,
-                    Some(tracked) => {
-                        let changed = tracked.changed.notified();
-                        if tracked.order.lock().await.status != OrdStatus::PendingNew {
-                            break;
-                        }
-                        changed.await;
-                    }
+        loop {
+            let tracked = self.book.find(target)?;
+            {
+                let changed = tracked.changed.notified();
+                if tracked.order.lock().await.status == OrdStatus::PendingNew {
+                    // Looked at again now and then, in case a change came between the look and the wait.
+                    let _again = tokio::time::timeout(PAUSE, changed).await;
+                    continue;
                 }
             }
-        };
-        tokio::time::timeout(FLIGHT_WAIT, answered).await.ok()?;
-        self.book.find(target)
+            return Some(tracked);
+        }
     }
 }

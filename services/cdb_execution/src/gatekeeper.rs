@@ -34,6 +34,8 @@ pub struct Settlement<'a> {
     pub slots: Option<(&'a str, &'a [Budget])>,
     /// Messages for `cdb:executions`.
     pub messages: Vec<String>,
+    /// The exchange's answer about this order is known: a probe has done its work.
+    pub answered: Option<&'a ClOrdId>,
     /// The order reached its final state.
     pub is_final: Option<&'a ClOrdId>,
     /// The verdict entry that is done.
@@ -110,6 +112,9 @@ impl Gatekeeper {
             .map(|budget| json!({"name": budget.name, "window_ms": budget.window_ms, "weight": budget.weight}))
             .collect();
         let mut request = json!({"token": self.token, "nonce": nonce, "budgets": budgets, "keep_s": KEEP_S});
+        if let Some(id) = settlement.answered {
+            request["answered"] = json!(id);
+        }
         if let Some(id) = settlement.is_final {
             request["final"] = json!(id);
         }

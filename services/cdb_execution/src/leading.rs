@@ -1,11 +1,13 @@
 //! One term as the sending instance: wait for the lease, settle what an earlier process left, then send.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use base64::Engine as _;
 use cdb_core::event::{Event, EventType};
+use cdb_core::ids::EntryId;
 use cdb_core::lifecycle::TrackedOrder;
 use cdb_core::report::Source;
 use cdb_core::sending::Sending;
@@ -18,6 +20,7 @@ use cdb_io::scripts::Scripts;
 use cdb_io::supervise::Shutdown;
 use cdb_io::{clock, events};
 use cdb_mexc::client::Client;
+use futures_util::FutureExt as _;
 use redis::aio::ConnectionManager;
 use redis::streams::StreamAutoClaimReply;
 use serde_json::json;
@@ -37,6 +40,10 @@ use crate::{account, market};
 
 /// Verdicts read at once.
 const BATCH: usize = 64;
+/// Entries remembered as handed on; the oldest are long done.
+const HANDED_ON_MAX: usize = 100_000;
+/// How often entries are looked for that another instance read and left, and how long they must have been left.
+const RECLAIM: Duration = Duration::from_secs(10);
 /// Longest wait for sends in flight when the process is asked to end.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -195,22 +202,27 @@ async fn lead(
     let sender = Sender::new(book.clone(), venue.clone(), tracker.clone(), crew.clone(), redis_offset_ms);
     let canceler = Canceler::new(book.clone(), venue.clone(), tracker.clone(), sender.clone(), crew.clone());
 
-    let intake = Intake { process, redis: redis.clone(), gatekeeper };
-    let pending = intake.pending().await?;
+    let handed_on = Mutex::default();
+    let intake = Intake { process, handed_on, redis: redis.clone(), gatekeeper };
+    let pending = intake.pending(Duration::ZERO).await?;
     let approved: Vec<ApprovedOrder> = pending.iter().filter_map(|(_, verified)| approved_order(verified)).collect();
-    let unsettled = recovery::recover(&book, &config.service.audit_dir, &approved).await?;
+    let unsettled = recovery::recover(&book, &config.service.audit_dir, &approved, &config.verdict_key).await?;
     for order in unsettled {
         let Some(tracked) = book.find(&order.cl_ord_id) else { continue };
         match order.doubt {
             Some(claim) => {
                 tracing::warn!(cl_ord_id = %order.cl_ord_id, "an earlier process left this order in doubt");
-                let resolving = sender.clone().resolve(tracked, Sending::recovered(claim), Source::Recovery);
+                let resolving =
+                    sender.clone().resolve(tracked, Sending::recovered(claim, clock::monotonic_ms()), Source::Recovery);
                 crew.spawn("recovery", resolving);
             }
             None => tracker.poke(&order.cl_ord_id),
         }
     }
-    sender.wait_until_recovered().await;
+    tokio::select! {
+        () = sender.without_doubts() => {}
+        () = shutdown.asked() => return Ok(()),
+    }
     crew.spawn("market", market::run(config.clone(), venue.clone(), redis));
     crew.spawn("tracker", tracker.clone().run());
     crew.spawn("account", account::run(book.clone(), venue, tracker, sender.clone()));
@@ -256,23 +268,34 @@ async fn announce(redis: &mut ConnectionManager, process: &Process, token: &str)
 /// Verdicts in.
 struct Intake<'a> {
     process: &'a Process,
+    /// Entries that this term has in hand or has done.
+    handed_on: Mutex<BTreeSet<EntryId>>,
     redis: ConnectionManager,
     gatekeeper: Gatekeeper,
 }
 
 impl Intake<'_> {
     /// Verdicts that some instance had read and not acknowledged: all are ours, for we lead.
-    async fn pending(&self) -> anyhow::Result<Vec<(Entry, Verified)>> {
+    async fn pending(&self, idle_for: Duration) -> anyhow::Result<Vec<(Entry, Verified)>> {
         let mut pending = Vec::new();
         let mut start = "0-0".to_owned();
         let service = self.process.config.service.service;
         loop {
             let mut command = redis::cmd("XAUTOCLAIM");
-            command.arg(keys::VERDICTS).arg(service).arg(&self.process.config.service.instance).arg(0).arg(&start);
+            let idle_ms = u64::try_from(idle_for.as_millis()).unwrap_or(u64::MAX);
+            command
+                .arg(keys::VERDICTS)
+                .arg(service)
+                .arg(&self.process.config.service.instance)
+                .arg(idle_ms)
+                .arg(&start);
             command.arg("COUNT").arg(BATCH);
             let reply: StreamAutoClaimReply = command.query_async(&mut self.redis.clone()).await?;
             start = reply.next_stream_id;
             for entry in reply.claimed.into_iter().filter_map(bus::entry) {
+                if self.is_handed_on(&entry.id) {
+                    continue;
+                }
                 if let Some(verified) = self.verify(&entry).await? {
                     pending.push((entry, verified));
                 }
@@ -281,6 +304,10 @@ impl Intake<'_> {
                 return Ok(pending);
             }
         }
+    }
+
+    fn is_handed_on(&self, entry: &EntryId) -> bool {
+        self.handed_on.lock().unwrap_or_else(PoisonError::into_inner).contains(entry)
     }
 
     /// A genuine verdict, or `None` after what is none went to the dead letters.
@@ -330,6 +357,13 @@ impl Intake<'_> {
         sender: &Sender,
         canceler: &Canceler,
     ) -> anyhow::Result<()> {
+        {
+            let mut handed_on = self.handed_on.lock().unwrap_or_else(PoisonError::into_inner);
+            handed_on.insert(entry.id.clone());
+            if handed_on.len() > HANDED_ON_MAX {
+                handed_on.pop_first();
+            }
+        }
         match verified {
             Verified::Approved(order) => sender.take(Wanted::new(entry.id, *order)).await,
             Verified::Cancel(cancel) => self.cancel(&entry, cancel, canceler).await,
@@ -346,10 +380,8 @@ impl Intake<'_> {
             let text = "no open order is meant by this cancel";
             return self.bury(entry, "nothing_to_cancel", text).await;
         }
-        canceler.start(cancel.cl_ord_id().clone(), targets);
-        // Cancels may be asked for again freely, so the verdict is done once its cancels have begun.
-        let verdict_entry = Some(&entry.id);
-        self.gatekeeper.settle(Settlement { verdict_entry, ..Settlement::default() }).await
+        canceler.start(entry.id.clone(), cancel.cl_ord_id().clone(), targets);
+        Ok(())
     }
 
     async fn run(
@@ -361,6 +393,7 @@ impl Intake<'_> {
     ) -> anyhow::Result<()> {
         let mut connection = bus.blocking().await?;
         let config = &self.process.config.service;
+        let mut reclaim = tokio::time::interval(RECLAIM);
         loop {
             let read =
                 bus::read_group(&mut connection, keys::VERDICTS, config.service, &config.instance, Ask::New, BATCH);
@@ -368,6 +401,12 @@ impl Intake<'_> {
                 () = shutdown.asked() => return Ok(()),
                 entries = read => entries?,
             };
+            // A former instance that was paused may have read entries after this term began.
+            if reclaim.tick().now_or_never().is_some() {
+                for (entry, verified) in self.pending(RECLAIM).await? {
+                    self.pass_on(entry, verified, sender, canceler).await?;
+                }
+            }
             for entry in entries {
                 if let Some(verified) = self.verify(&entry).await? {
                     self.pass_on(entry, verified, sender, canceler).await?;

@@ -33,8 +33,10 @@ pub async fn run(config: Config, venue: Venue, mut redis: ConnectionManager) -> 
         rounds.tick().await;
         if round % SLOW_EVERY == 0 {
             rules(&config, &venue, &mut redis).await?;
-            if round > 0 {
-                venue.measure_clock().await?;
+            if round > 0
+                && let Err(error) = venue.measure_clock().await
+            {
+                tracing::warn!(error = format!("{error:#}"), "the exchange's clock could not be measured anew");
             }
         }
         if round % LAST_EVERY == 0 {

@@ -11,8 +11,9 @@ use cdb_core::command::Command;
 use cdb_core::gate::Claim;
 use cdb_core::ids::ClOrdId;
 use cdb_core::lifecycle::TrackedOrder;
+use cdb_core::order::NewOrder;
 use cdb_core::report::{Execution, ExecutionReport};
-use cdb_core::verdict::ApprovedOrder;
+use cdb_core::verdict::{ApprovedOrder, VerdictKey, Verified, verify};
 use cdb_io::audit_log;
 use cdb_io::bus::{self, keys};
 use redis::AsyncCommands as _;
@@ -56,13 +57,22 @@ impl Trails {
                 }
                 _ => self.problems.push(format!("record {} cannot be read", record.seq)),
             }
-        } else if record.event_type.starts_with("ORDER_")
-            && let Ok(report) = serde_json::from_str::<ExecutionReport>(result)
-        {
-            if let Some(known) = self.orders.get_mut(&report.cl_ord_id) {
-                known.order.restore(&report);
+        } else if record.event_type.starts_with("ORDER_") {
+            match serde_json::from_str::<ExecutionReport>(result) {
+                Ok(report) => self.reports.push(report),
+                Err(_) => self.problems.push(format!("record {} cannot be read", record.seq)),
             }
-            self.reports.push(report);
+        }
+    }
+
+    /// Moves every order by its reports, in the order of their times: after a change of the sending instance one
+    /// order's reports stand in two trails.
+    fn settle(&mut self) {
+        self.reports.sort_by_key(|report| report.ts);
+        for report in &self.reports {
+            if let Some(known) = self.orders.get_mut(&report.cl_ord_id) {
+                known.order.restore(report);
+            }
         }
     }
 }
@@ -79,10 +89,21 @@ pub struct Unsettled {
 ///
 /// # Errors
 /// A trail or Redis cannot be read.
-pub async fn recover(book: &Book, audit_dir: &Path, approved: &[ApprovedOrder]) -> anyhow::Result<Vec<Unsettled>> {
-    let trails = read_trails(audit_dir)?;
+pub async fn recover(
+    book: &Book,
+    audit_dir: &Path,
+    approved: &[ApprovedOrder],
+    verdict_key: &VerdictKey,
+) -> anyhow::Result<Vec<Unsettled>> {
+    let dir = audit_dir.to_owned();
+    // Reading may take long; the lease is renewed meanwhile.
+    let trails = tokio::task::spawn_blocking(move || read_trails(&dir)).await??;
     anyhow::ensure!(trails.problems.is_empty(), "the audit trail has unreadable orders: {:?}", trails.problems);
     publish_missing(book, &trails.reports).await?;
+    for report in trails.reports.iter().filter(|report| report.ord_status.is_final()) {
+        // Refused before it was ever submitted: its verdict, delivered once more, must not send it.
+        book.mark_submitted(report.cl_ord_id.clone());
+    }
     let mut redis = book.gatekeeper().redis();
     let mut unsettled = Vec::new();
     let mut known_ids = BTreeSet::new();
@@ -108,12 +129,16 @@ pub async fn recover(book: &Book, audit_dir: &Path, approved: &[ApprovedOrder]) 
         }
         let json: Option<String> = redis.get(format!("{}{id}", keys::CLAIM)).await?;
         let claim = json.and_then(|json| serde_json::from_str::<Claim>(&json).ok());
-        let order = approved.iter().find(|approved| approved.order().cl_ord_id == id);
+        let pending = approved.iter().find(|approved| approved.order().cl_ord_id == id).map(|one| one.order().clone());
+        // Without a record here: granted and never recorded, or recorded on another host whose trail is not here.
+        let order = match pending {
+            Some(order) => Some(order),
+            None => order_in_verdicts(&mut redis, &id, verdict_key).await?,
+        };
         match (claim, order) {
-            // Granted and never recorded: it was not sent by anyone, and that is proven like any other doubt.
-            (Some(claim), Some(approved)) => {
+            (Some(claim), Some(order)) => {
                 book.mark_submitted(id.clone());
-                book.track(TrackedOrder::new(approved.order().clone()));
+                book.track(TrackedOrder::new(order));
                 unsettled.push(Unsettled { cl_ord_id: id, doubt: Some(claim) });
             }
             _ => anyhow::bail!("the claim of {id} is open, and neither the audit trail nor a verdict knows its order"),
@@ -136,6 +161,7 @@ fn read_trails(audit_dir: &Path) -> anyhow::Result<Trails> {
             anyhow::bail!("{}: {} line {}: {}", path.display(), fault.file, fault.line, fault.text);
         }
     }
+    trails.settle();
     Ok(trails)
 }
 
@@ -163,6 +189,29 @@ async fn publish_missing(book: &Book, reports: &[ExecutionReport]) -> anyhow::Re
         book.gatekeeper().settle(Settlement { messages, ..Settlement::default() }).await?;
     }
     Ok(())
+}
+
+/// The order of a claim out of the genuine verdicts that are still on the stream.
+async fn order_in_verdicts(
+    redis: &mut redis::aio::ConnectionManager,
+    id: &ClOrdId,
+    verdict_key: &VerdictKey,
+) -> anyhow::Result<Option<NewOrder>> {
+    let mut after = "0".to_owned();
+    loop {
+        let entries = bus::range_after(redis, keys::VERDICTS, &after, PAGE).await?;
+        let Some(last) = entries.last() else { return Ok(None) };
+        after = last.id.to_string();
+        for entry in &entries {
+            let signature = entry.field("sig").and_then(|sig| std::str::from_utf8(sig).ok()).unwrap_or_default();
+            match verify(entry.field("json").unwrap_or_default(), signature, verdict_key) {
+                Ok(Verified::Approved(approved)) if &approved.order().cl_ord_id == id => {
+                    return Ok(Some(approved.order().clone()));
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
 }
 
 /// Puts a claim back that a rolled-back Redis has forgotten.

@@ -57,8 +57,8 @@ pub struct Sender {
     crew: Crew,
     queue: Arc<Queue>,
     flights: Arc<Semaphore>,
-    recovering: Arc<AtomicUsize>,
-    recovered: Arc<Notify>,
+    doubts: Arc<AtomicUsize>,
+    resolved: Arc<Notify>,
     /// Redis's clock minus ours, ms.
     redis_offset_ms: i64,
 }
@@ -106,8 +106,8 @@ impl Sender {
             crew,
             queue: Arc::default(),
             flights: Arc::new(Semaphore::new(FLIGHTS)),
-            recovering: Arc::default(),
-            recovered: Arc::default(),
+            doubts: Arc::default(),
+            resolved: Arc::default(),
             redis_offset_ms,
         }
     }
@@ -117,6 +117,10 @@ impl Sender {
     /// # Errors
     /// The audit trail or Redis failed.
     pub async fn take(&self, wanted: Wanted) -> anyhow::Result<()> {
+        if self.book.was_submitted(&wanted.order.order().cl_ord_id) {
+            // A verdict delivered once more: its order lives or has lived.
+            return self.book.gatekeeper().settle(settled_entry(&wanted.entry)).await;
+        }
         let is_full = self.queue.lock().len() >= QUEUE_MAX;
         if is_full {
             return self.refuse(&wanted, GateRefusal::RateQueueFull).await;
@@ -129,6 +133,11 @@ impl Sender {
     /// Orders in line.
     pub fn waiting(&self) -> Vec<Arc<Wanted>> {
         self.queue.lock().iter().cloned().collect()
+    }
+
+    /// Whether an order is in line.
+    pub fn is_waiting(&self, id: &ClOrdId) -> bool {
+        self.queue.lock().iter().any(|wanted| &wanted.order.order().cl_ord_id == id)
     }
 
     /// Takes an order out of the line for its canceler. `None` when it is being asked for, or gone.
@@ -149,6 +158,11 @@ impl Sender {
     /// Whether no order is between grant and answer.
     pub fn is_idle(&self) -> bool {
         self.flights.available_permits() == FLIGHTS
+    }
+
+    /// Whether the outcome of some order is unknown: then no balance can be explained.
+    pub fn is_in_doubt(&self) -> bool {
+        self.doubts.load(Ordering::Relaxed) > 0
     }
 
     /// Holds all sending back until the returned guard is dropped.
@@ -175,12 +189,11 @@ impl Sender {
                 Some(sending) => {
                     let sender = self.clone();
                     self.crew.spawn("send", async move {
-                        let resolving = sender.fly(&wanted, sending).await?;
+                        let Some((tracked, sending)) = sender.fly(&wanted, sending).await? else { return Ok(()) };
+                        let resolving = sender.resolve(tracked, sending, Source::Rest);
+                        // Counted as a doubt from here on, no longer as a flight.
                         drop(flight);
-                        match resolving {
-                            None => Ok(()),
-                            Some((tracked, sending)) => sender.resolve(tracked, sending, Source::Rest).await,
-                        }
+                        resolving.await
                     });
                 }
             }
@@ -205,6 +218,9 @@ impl Sender {
         self.venue.observe_gate(&answer);
         match sending.on(Input::Gate { answer, asked_at_ms }) {
             Action::WriteAudit => {
+                // In the book before it leaves the line: a cancel finds it in one of the two.
+                self.book.track(unsent(&wanted.order));
+                self.book.mark_submitted(id.clone());
                 self.queue.remove(id);
                 Ok(Some(sending))
             }
@@ -220,10 +236,10 @@ impl Sender {
                 Ok(None)
             }
             Action::Learn(observation) => {
-                self.queue.remove(id);
                 let order = self.book.track(unsent(&wanted.order));
-                let now = clock::now();
-                self.book.learn(&order, observation, Source::Gate, now, along).await?;
+                self.book.mark_submitted(id.clone());
+                self.queue.remove(id);
+                self.book.learn(&order, observation, Source::Gate, clock::now(), along).await?;
                 Ok(None)
             }
             Action::AlreadyClaimed => {
@@ -246,7 +262,6 @@ impl Sender {
         let claim = claim.clone();
         let order = wanted.order.order();
         let tracked = self.book.track(unsent(&wanted.order));
-        self.book.mark_submitted(order.cl_ord_id.clone());
         let command = cdb_core::command::Command::New(order.clone());
         let proof = self.book.record_submission(to_value(&command)?, &claim, &wanted.entry).await?;
         let action = sending.on(Input::AuditDurable { proof, now_ms: clock::monotonic_ms() });
@@ -275,7 +290,10 @@ impl Sender {
         let budgets = self.order_budgets();
         let slots = is_answer(trouble.as_ref()).then_some((claim.nonce.as_str(), budgets.as_slice()));
         let along = Along { verdict_entry: Some(&wanted.entry), slots };
-        let outcome = match sending.on(Input::Venue(answer)) {
+        if let Some(trouble) = &trouble {
+            self.venue.heed(trouble).await?;
+        }
+        let outcome = match sending.on(Input::Venue { answer, now_ms: clock::monotonic_ms() }) {
             Action::Learn(observation) => {
                 let is_accepted = matches!(observation, Observation::Accepted { .. });
                 self.book.learn(tracked, observation, Source::Rest, self.venue.exchange_time(), along).await?;
@@ -290,9 +308,6 @@ impl Sender {
             }
             other => bail!("the exchange's answer led to {other:?}"),
         };
-        if let Some(trouble) = &trouble {
-            self.venue.heed(trouble).await?;
-        }
         Ok(outcome)
     }
 
@@ -300,6 +315,7 @@ impl Sender {
         let mut sending = Sending::Waiting(Box::new(wanted.order.clone()));
         let Action::Learn(observation) = sending.on(Input::GiveUp(refusal)) else { bail!("a refusal is learnt") };
         let order = self.book.track(unsent(&wanted.order));
+        self.book.mark_submitted(order.id.clone());
         let along = Along { verdict_entry: Some(&wanted.entry), slots: None };
         self.book.learn(&order, observation, Source::Gate, clock::now(), along).await?;
         Ok(())
@@ -317,22 +333,33 @@ impl Sender {
     ///
     /// # Errors
     /// The audit trail or Redis failed.
-    pub async fn resolve(self, tracked: Arc<Tracked>, mut sending: Sending, source: Source) -> anyhow::Result<()> {
-        let _counted = Recovering::begin(&self, source);
+    pub fn resolve(
+        self,
+        tracked: Arc<Tracked>,
+        sending: Sending,
+        source: Source,
+    ) -> impl Future<Output = anyhow::Result<()>> + Send {
+        let counted = Counted::begin(&self);
+        async move {
+            let _counted = counted;
+            self.find_out(&tracked, sending, source).await
+        }
+    }
+
+    async fn find_out(&self, tracked: &Tracked, mut sending: Sending, source: Source) -> anyhow::Result<()> {
         loop {
             let Sending::InDoubt { pause_ms, .. } = &sending else { return Ok(()) };
             let mut pause = *pause_ms;
             loop {
                 tokio::time::sleep(Duration::from_millis(u64::try_from(pause).unwrap_or(0))).await;
-                let lookup = self.look_up(&tracked).await?;
-                match sending.on(Input::Looked(lookup)) {
+                let lookup = self.look_up(tracked).await?;
+                match sending.on(Input::Looked { lookup, now_ms: clock::monotonic_ms() }) {
                     Action::QueryIn(ms) => pause = ms,
                     Action::Learn(observation) => {
-                        let id = tracked.order.lock().await.order.cl_ord_id.clone();
                         self.book
-                            .learn(&tracked, observation, source, self.venue.exchange_time(), Along::default())
+                            .learn(tracked, observation, source, self.venue.exchange_time(), Along::default())
                             .await?;
-                        self.tracker.poke(&id);
+                        self.tracker.poke(&tracked.id);
                         break;
                     }
                     other => bail!("a lookup led to {other:?}"),
@@ -343,15 +370,12 @@ impl Sender {
 
     /// Looks for an order by our id: by query, and beyond its fence in the lists of open and of all orders too.
     async fn look_up(&self, tracked: &Tracked) -> anyhow::Result<Lookup> {
-        let (symbol, id) = {
-            let order = tracked.order.lock().await;
-            (order.order.symbol.clone(), order.order.cl_ord_id.clone())
-        };
+        let (symbol, id) = (&tracked.symbol, &tracked.id);
         // Read before asking: the answer is about a moment no earlier than this.
         let exchange_time = self.venue.exchange_time();
         let query = self
             .venue
-            .call(Endpoint::QueryOrder, Priority::Query, async |client, stamp| client.query(&symbol, &id, stamp).await)
+            .call(Endpoint::QueryOrder, Priority::Query, async |client, stamp| client.query(symbol, id, stamp).await)
             .await?;
         match query {
             Ok(found) => return Ok(found_lookup(found)),
@@ -360,50 +384,49 @@ impl Sender {
         }
         let open = self
             .venue
-            .call(Endpoint::OpenOrders, Priority::Query, async |client, stamp| client.open_orders(&symbol, stamp).await)
+            .call(Endpoint::OpenOrders, Priority::Query, async |client, stamp| client.open_orders(symbol, stamp).await)
             .await?;
         let all = self
             .venue
-            .call(Endpoint::AllOrders, Priority::Query, async |client, stamp| client.all_orders(&symbol, stamp).await)
+            .call(Endpoint::AllOrders, Priority::Query, async |client, stamp| client.all_orders(symbol, stamp).await)
             .await?;
         let (Ok(open), Ok(all)) = (open, all) else { return Ok(Lookup::Unanswered) };
-        let found = open.into_iter().chain(all).find(|order| order.cl_ord_id.as_deref() == Some(id.as_str()));
-        Ok(found.map_or(Lookup::Absent { exchange_time }, found_lookup))
+        let is_partial = open.is_partial || all.is_partial;
+        let mut orders = open.orders.into_iter().chain(all.orders);
+        let found = orders.find(|order| order.cl_ord_id.as_deref() == Some(id.as_str()));
+        Ok(match found {
+            Some(found) => found_lookup(found),
+            None if is_partial => Lookup::Unanswered,
+            None => Lookup::Absent { exchange_time },
+        })
     }
 
-    /// Waits until every order that an earlier process left in doubt is settled.
-    pub async fn wait_until_recovered(&self) {
-        // The spawned tasks count themselves before they first wait.
-        tokio::task::yield_now().await;
+    /// Waits until no order is in doubt.
+    pub async fn without_doubts(&self) {
         loop {
-            let recovered = self.recovered.notified();
-            if self.recovering.load(Ordering::Relaxed) == 0 {
+            let resolved = self.resolved.notified();
+            if !self.is_in_doubt() {
                 return;
             }
-            recovered.await;
+            resolved.await;
         }
     }
 }
 
-/// Counts a recovery for as long as it lasts.
-struct Recovering(Option<(Arc<AtomicUsize>, Arc<Notify>)>);
+/// Counts a doubt for as long as it lasts.
+struct Counted(Arc<AtomicUsize>, Arc<Notify>);
 
-impl Recovering {
-    fn begin(sender: &Sender, source: Source) -> Self {
-        if source != Source::Recovery {
-            return Self(None);
-        }
-        sender.recovering.fetch_add(1, Ordering::Relaxed);
-        Self(Some((Arc::clone(&sender.recovering), Arc::clone(&sender.recovered))))
+impl Counted {
+    fn begin(sender: &Sender) -> Self {
+        sender.doubts.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(&sender.doubts), Arc::clone(&sender.resolved))
     }
 }
 
-impl Drop for Recovering {
+impl Drop for Counted {
     fn drop(&mut self) {
-        if let Some((count, told)) = &self.0 {
-            count.fetch_sub(1, Ordering::Relaxed);
-            told.notify_waiters();
-        }
+        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.1.notify_waiters();
     }
 }
 

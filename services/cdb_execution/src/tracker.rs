@@ -143,7 +143,7 @@ impl Tracker {
                 .await?;
             let Ok(open) = answer else { continue };
             let mut open: BTreeMap<OrderId, VenueOrder> =
-                open.into_iter().map(|order| (order.order_id.clone(), order)).collect();
+                open.orders.into_iter().map(|order| (order.order_id.clone(), order)).collect();
             for (id, order_id, tracked) in orders {
                 match open.remove(&order_id) {
                     Some(found) => self.take(&tracked, found).await?,

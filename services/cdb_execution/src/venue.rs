@@ -13,6 +13,8 @@ use cdb_mexc::answer::{Meaning, Trouble};
 use cdb_mexc::client::{Client, Stamp};
 use cdb_mexc::endpoint::{Budgets, Endpoint, Priority};
 
+use redis::AsyncCommands as _;
+
 use crate::gatekeeper::{Gatekeeper, Settlement};
 use crate::observe::Observer;
 
@@ -79,7 +81,8 @@ impl Venue {
     /// Makes one call once the budget has room.
     ///
     /// # Errors
-    /// Redis failed, this process does not lead, or no slot came in time. The exchange's own answer is inside.
+    /// Redis failed, or this process does not lead. What became of the call is inside; without a rate slot in time
+    /// it was not made.
     pub async fn call<T>(
         &self,
         endpoint: Endpoint,
@@ -95,7 +98,8 @@ impl Venue {
                 Answer::Wait(ms) => {
                     let wait = Duration::from_millis(u64::try_from(ms).unwrap_or(0));
                     if Instant::now() + wait > deadline {
-                        bail!("no rate slot for {} within {SLOT_WAIT_MAX:?}", endpoint.name());
+                        let text = format!("no rate slot for {} within {SLOT_WAIT_MAX:?}", endpoint.name());
+                        return Ok(Err(Trouble { meaning: Meaning::Unknown, code: None, text }));
                     }
                     tokio::time::sleep(wait).await;
                 }
@@ -107,12 +111,12 @@ impl Venue {
         let begun = Instant::now();
         let answer = call(&self.client, stamp).await;
         self.observer.answered(endpoint, begun.elapsed(), answer.as_ref().err());
+        if let Err(trouble) = &answer {
+            self.heed(trouble).await?;
+        }
         if is_answer(answer.as_ref().err()) {
             let slots = Some((nonce.as_str(), budgets.as_slice()));
             self.gatekeeper.settle(Settlement { slots, ..Settlement::default() }).await?;
-        }
-        if let Err(trouble) = &answer {
-            self.heed(trouble).await?;
         }
         Ok(answer)
     }
@@ -139,11 +143,19 @@ impl Venue {
         };
         self.observer.rate_limited(wait_s, is_ban);
         let wait_ms = i64::try_from(wait_s).unwrap_or(i64::MAX / 1_000).saturating_mul(1_000);
-        let until = clock::now().plus_ms(wait_ms);
         let mut redis = self.gatekeeper.redis();
-        let mut command = redis::cmd("SET");
-        command.arg("cdb:ban").arg(until.millis()).arg("PX").arg(wait_ms.max(1));
-        let () = command.query_async(&mut redis).await?;
+        let held: Option<i64> = redis.get("cdb:ban").await?;
+        // A short wait asked for during a long ban does not end the ban.
+        let until = clock::now().plus_ms(wait_ms).millis().max(held.unwrap_or(0));
+        let lasts_ms = until.saturating_sub(clock::now().millis()).max(1);
+        let () = redis
+            .set_options(
+                "cdb:ban",
+                until,
+                redis::SetOptions::default()
+                    .with_expiration(redis::SetExpiry::PX(u64::try_from(lasts_ms).unwrap_or(1))),
+            )
+            .await?;
         Ok(())
     }
 }

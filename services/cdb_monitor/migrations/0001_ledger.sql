@@ -1,5 +1,11 @@
 -- The ledger: a projection of the streams, idempotent by stream id and trade id. It can be rebuilt from them.
 
+-- How far each stream is in the ledger; moved in the same transaction as the rows.
+CREATE TABLE cursors (
+    stream text PRIMARY KEY,
+    entry  text NOT NULL
+);
+
 CREATE TABLE verdicts (
     entry       text PRIMARY KEY,               -- id in cdb:verdicts
     cl_ord_id   text        NOT NULL,

@@ -65,7 +65,18 @@ impl Ledger {
         Ok(Self { pool })
     }
 
-    /// Writes entries of a stream, all or none.
+    /// The last entry of a stream that is in the ledger; `0` before the first.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn cursor(&self, stream: &str) -> Result<String, sqlx::Error> {
+        let entry = sqlx::query_scalar!("SELECT entry FROM cursors WHERE stream = $1", stream)
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(entry.unwrap_or_else(|| "0".to_owned()))
+    }
+
+    /// Writes entries of a stream and moves its cursor, all or none.
     ///
     /// # Errors
     /// The database failed. What cannot be read is written as a dead letter, never lost.
@@ -81,6 +92,16 @@ impl Ledger {
             if let Err(problem) = outcome {
                 unreadable(&mut transaction, stream, entry, &problem).await?;
             }
+        }
+        if let Some(last) = entries.last() {
+            sqlx::query!(
+                "INSERT INTO cursors (stream, entry) VALUES ($1, $2)
+                 ON CONFLICT (stream) DO UPDATE SET entry = EXCLUDED.entry",
+                stream,
+                last.id.as_str()
+            )
+            .execute(&mut *transaction)
+            .await?;
         }
         transaction.commit().await
     }

@@ -1,9 +1,9 @@
-//! The loop from the streams to the ledger: read, write, acknowledge. An entry that was written and not acknowledged
-//! is written again without effect.
+//! The loop from the streams to the ledger: read on from the ledger's own cursor, write rows and cursor in one
+//! transaction. The monitor needs no right to change any stream.
 
 use std::time::Duration;
 
-use cdb_io::bus::{self, Ask, Bus, Entry, keys};
+use cdb_io::bus::{self, Bus, keys};
 use cdb_io::clock;
 use cdb_io::health::Health;
 use cdb_io::supervise::Shutdown;
@@ -56,36 +56,20 @@ async fn read(
 ) -> anyhow::Result<()> {
     let bus = Bus::connect(&config.service.redis).await?;
     let mut connection = bus.blocking().await?;
-    let service = &config.service;
-    bus::ensure_group(&mut connection, stream, service.service).await?;
-    let mut pending_after = Some("0".to_owned());
+    let mut cursor = ledger.cursor(stream).await?;
     loop {
-        let ask = pending_after.as_deref().map_or(Ask::New, Ask::OwnPending);
-        let entries = bus::read_group(&mut connection, stream, service.service, &service.instance, ask, BATCH).await?;
-        if pending_after.is_some() {
-            pending_after = entries.last().map(|last| last.id.to_string());
-        }
-        if !entries.is_empty() {
+        let entries = bus::read_after(&mut connection, stream, &cursor, BATCH).await?;
+        if let Some(last) = entries.last() {
             ledger.write(stream, &entries).await?;
-            acknowledge(&bus, stream, service.service, &entries).await?;
+            cursor = last.id.to_string();
             observer.written(stream, entries.len());
         }
         health.well(stream);
         health.progress();
         if stream == keys::EVENTS {
-            beat(&bus, service.service).await?;
+            beat(&bus, config.service.service).await?;
         }
     }
-}
-
-async fn acknowledge(bus: &Bus, stream: &str, group: &str, entries: &[Entry]) -> anyhow::Result<()> {
-    let mut command = redis::cmd("XACK");
-    command.arg(stream).arg(group);
-    for entry in entries {
-        command.arg(entry.id.as_str());
-    }
-    let () = command.query_async(&mut bus.commands()).await?;
-    Ok(())
 }
 
 async fn beat(bus: &Bus, service: &str) -> anyhow::Result<()> {

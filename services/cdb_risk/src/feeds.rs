@@ -10,6 +10,11 @@ pub const BATCH: usize = 256;
 /// Batches that may wait; a full queue makes the readers wait.
 const QUEUE: usize = 16;
 
+/// Channel names of keyspace events before the key.
+const KEYSPACE: &str = "__keyspace@0__:";
+/// What happens to stop keys.
+const STOP_EVENTS: &str = "__keyspace@0__:emergency_stop*";
+
 /// Something that came in.
 #[derive(Debug)]
 pub enum Fed {
@@ -19,6 +24,8 @@ pub enum Fed {
     Executions(Vec<Entry>),
     /// Prices of one symbol; a hint, the hash is the truth.
     Quote(Quote),
+    /// Somebody deleted a stop.
+    StopDeleted(String),
     /// A feed broke off.
     Broken(anyhow::Error),
 }
@@ -77,8 +84,15 @@ async fn executions(bus: Bus, mut after: String, feed: mpsc::Sender<Fed>) -> any
 async fn prices(bus: Bus, feed: mpsc::Sender<Fed>) -> anyhow::Result<()> {
     let mut subscriber = bus.subscriber().await?;
     subscriber.subscribe(keys::PRICES).await?;
+    subscriber.psubscribe(STOP_EVENTS).await?;
     let mut messages = subscriber.on_message();
     while let Some(message) = messages.next().await {
+        if let Some(key) = message.get_channel_name().strip_prefix(KEYSPACE) {
+            if message.get_payload_bytes() == b"del" {
+                feed.send(Fed::StopDeleted(key.to_owned())).await?;
+            }
+            continue;
+        }
         // A price that cannot be read is as good as none; its age then refuses orders.
         if let Ok(quote) = serde_json::from_slice::<Quote>(message.get_payload_bytes()) {
             feed.send(Fed::Quote(quote)).await?;

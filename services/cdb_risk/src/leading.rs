@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use cdb_core::breaker;
 use cdb_core::command::WIRE_VERSION;
 use cdb_core::desk::{Decided, Desk, Stops};
+use cdb_core::event::{Event, EventType};
 use cdb_core::fields::FieldFault;
 use cdb_core::gate::Permit;
 use cdb_core::ids::{StrategyId, Symbol};
@@ -29,11 +30,16 @@ use crate::feeds::{BATCH, Fed, Feeds};
 use crate::history::{self, KeptResult, Rebuilt, breaker_fields};
 use crate::observe::Observer;
 use crate::publish::{Published, publish};
+use crate::stop_memory::StopMemory;
 
 /// How long a permit lives without renewal (design §3).
 const PERMIT_TTL_MS: &str = "5000";
 /// How often lease and permit are renewed and stops and prices are read.
 const BEAT: Duration = Duration::from_millis(250);
+/// How often entries are looked for that another instance read and left.
+const RECLAIM: Duration = Duration::from_secs(5);
+/// How long they must have been left, ms; every entry in hand is answered long before.
+const RECLAIM_IDLE_MS: u64 = 5_000;
 
 /// One term as the deciding instance.
 struct Leader<'a> {
@@ -51,7 +57,35 @@ struct Leader<'a> {
     kept: KeptResult,
     /// The last operator's command carried out.
     command_done: String,
+    /// The stops that only DEL or `cdb resume` ends.
+    stop_memory: StopMemory,
+    /// A stop is gone and it is not known why: nothing is permitted until it is.
+    is_stop_unclear: bool,
     observer: &'a mut Observer,
+}
+
+/// Prefix of a symbol's stop.
+const STOP_SYMBOL: &str = "emergency_stop:symbol:";
+/// Prefix of a strategy's stop.
+const STOP_STRATEGY: &str = "emergency_stop:strategy:";
+
+/// Stop keys as the desk sees them. A key whose name is no symbol or strategy stops everything: it was meant to stop.
+fn stops_from(set: &BTreeMap<String, String>) -> Stops {
+    let mut stops = Stops::default();
+    for (key, reason) in set {
+        let symbol = key.strip_prefix(STOP_SYMBOL).and_then(Symbol::parse);
+        let strategy = key.strip_prefix(STOP_STRATEGY).and_then(StrategyId::parse);
+        match (symbol, strategy) {
+            (Some(symbol), _) => {
+                stops.symbols.insert(symbol, reason.clone());
+            }
+            (None, Some(strategy)) => {
+                stops.strategies.insert(strategy, reason.clone());
+            }
+            (None, None) => stops.all = Some(reason.clone()),
+        }
+    }
+    stops
 }
 
 /// What `cdb breaker trip` and `cdb breaker reset` write.
@@ -61,6 +95,20 @@ struct BreakerWish {
     command: String,
     actor: String,
     reason: String,
+}
+
+/// Renews the lease while history is read, which may take longer than it lives; ends when it is lost.
+async fn keep_lease(
+    lease: &Lease,
+    scripts: &Scripts,
+    redis: &mut ConnectionManager,
+    token: &str,
+) -> anyhow::Result<()> {
+    loop {
+        tokio::time::sleep(LEASE_RENEWAL).await;
+        let asked = lease.ask(scripts, redis).await?;
+        anyhow::ensure!(asked == Asked::Ours(token.to_owned()), "the lease was lost");
+    }
 }
 
 /// The last operator's command that an earlier term carried out.
@@ -102,7 +150,11 @@ pub async fn term(
         }
     };
     health.well("lease");
-    let rebuilt = history::rebuild(&mut redis, config, &data_set, clock::now()).await?;
+    let (mut reading, mut renewing) = (redis.clone(), redis.clone());
+    let rebuilt = tokio::select! {
+        rebuilt = history::rebuild(&mut reading, config, &data_set, clock::now()) => rebuilt?,
+        lost = keep_lease(&lease, &scripts, &mut renewing, &token) => return lost,
+    };
     let Rebuilt { desk, executions_after } = rebuilt;
     observer.leading(&token, &data_set);
     let epoch = data_set.epoch;
@@ -120,6 +172,8 @@ pub async fn term(
         learnt: executions_after.clone(),
         kept: KeptResult::default(),
         command_done,
+        stop_memory: StopMemory::open(&config.state_dir)?,
+        is_stop_unclear: false,
         observer,
     };
     let outcome = leader.lead(bus, &lease, health, executions_after, &mut shutdown).await;
@@ -138,9 +192,12 @@ impl Leader<'_> {
         executions_after: String,
         shutdown: &mut Shutdown,
     ) -> anyhow::Result<()> {
+        // Before the first permit: whatever stop this data set has lost is set again.
+        self.look_at_stops(true).await?;
         self.beat(lease).await?;
         self.report_health(health);
-        self.take_over_pending().await?;
+        self.take_over_pending(0).await?;
+        let mut reclaim = tokio::time::interval(RECLAIM);
         let mut feeds = Feeds::start(bus, &self.config.service.instance, executions_after);
         let mut beat = tokio::time::interval(BEAT);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -153,6 +210,8 @@ impl Leader<'_> {
                     self.beat(lease).await?;
                     self.report_health(health);
                 }
+                // A former instance that was paused may have read entries after this term began.
+                _ = reclaim.tick() => self.take_over_pending(RECLAIM_IDLE_MS).await?,
                 fed = feeds.next() => self.take(fed).await?,
             }
         }
@@ -171,16 +230,20 @@ impl Leader<'_> {
                 self.desk.on_quote(quote);
                 Ok(())
             }
+            Fed::StopDeleted(key) => {
+                self.stop_memory.on_deleted(&key);
+                self.look_at_stops(false).await
+            }
             Fed::Broken(error) => Err(error.context("a feed broke off")),
         }
     }
 
-    /// Entries that some instance had read and not answered: all are ours, for we lead.
-    async fn take_over_pending(&mut self) -> anyhow::Result<()> {
+    /// Entries that some instance read so long ago and did not answer: all are ours, for we lead.
+    async fn take_over_pending(&mut self, idle_ms: u64) -> anyhow::Result<()> {
         let mut start = "0-0".to_owned();
         loop {
             let mut command = redis::cmd("XAUTOCLAIM");
-            command.arg(keys::ORDERS).arg("cdb_risk").arg(&self.config.service.instance).arg(0).arg(&start);
+            command.arg(keys::ORDERS).arg("cdb_risk").arg(&self.config.service.instance).arg(idle_ms).arg(&start);
             command.arg("COUNT").arg(BATCH);
             let reply: StreamAutoClaimReply = command.query_async(&mut self.redis).await?;
             start = reply.next_stream_id;
@@ -233,8 +296,7 @@ impl Leader<'_> {
     async fn answer_stopped(&mut self, entry: Entry, decided: Decided) -> anyhow::Result<()> {
         let Decided::Verdict { verdict, .. } = &decided else { bail!("only an approval can be stopped") };
         self.desk.withdraw(verdict);
-        let stops = self.read_stops().await?;
-        self.on_stops(stops);
+        self.look_at_stops(false).await?;
         let again = self.decide(&entry, clock::now());
         let decisions = [(entry, again)];
         let outcomes =
@@ -317,9 +379,8 @@ impl Leader<'_> {
         self.obey_operator(now).await?;
         let change = self.desk.watch_losses(now);
         self.on_breaker_change(change).await?;
+        self.look_at_stops(false).await?;
         self.renew_permit().await?;
-        let stops = self.read_stops().await?;
-        self.on_stops(stops);
         self.read_market().await?;
         self.desk.prune(now);
         self.observer.beat(&self.desk, now);
@@ -356,7 +417,7 @@ impl Leader<'_> {
     }
 
     async fn renew_permit(&mut self) -> anyhow::Result<()> {
-        let permit = if self.desk.state_lost().is_some() {
+        let permit = if self.desk.state_lost().is_some() || self.is_stop_unclear {
             String::new()
         } else {
             let permit = Permit {
@@ -394,40 +455,57 @@ impl Leader<'_> {
         Ok(())
     }
 
-    async fn read_stops(&mut self) -> anyhow::Result<Stops> {
-        let symbols: Vec<&Symbol> = self.config.limits.allowed_symbols.iter().collect();
-        let strategies: Vec<&StrategyId> = self.strategies.iter().collect();
-        let mut command = redis::cmd("MGET");
-        command.arg(keys::STOP);
-        for symbol in &symbols {
-            command.arg(format!("{}:symbol:{symbol}", keys::STOP));
+    /// Reads the stops, sets again what nobody cleared, and takes them into account.
+    async fn look_at_stops(&mut self, is_new_data_set: bool) -> anyhow::Result<()> {
+        let set = self.read_stops().await?;
+        let judgement = self.stop_memory.judge(&set, is_new_data_set)?;
+        let mut in_force = set;
+        for (key, reason) in &judgement.set_again {
+            tracing::error!(key, reason, "a stop vanished and nobody cleared it: it is set again");
+            let mut command = redis::cmd("SET");
+            command.arg(key).arg(reason).arg("NX");
+            let _was_free: Option<String> = command.query_async(&mut self.redis).await?;
+            in_force.insert(key.clone(), reason.clone());
+            self.publish_stop(EventType::StopSeen, key, "set again: it vanished and nobody cleared it").await?;
         }
-        for strategy in &strategies {
-            command.arg(format!("{}:strategy:{strategy}", keys::STOP));
+        for key in &judgement.cleared {
+            self.publish_stop(EventType::StopCleared, key, "the key was deleted").await?;
         }
-        let values: Vec<Option<Vec<u8>>> = command.query_async(&mut self.redis).await?;
-        let mut values =
-            values.into_iter().map(|value| value.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()));
-        let all = values.next().flatten();
-        let mut stops = Stops { all, ..Stops::default() };
-        for symbol in symbols {
-            if let Some(reason) = values.next().flatten() {
-                stops.symbols.insert(symbol.clone(), reason);
-            }
-        }
-        for strategy in strategies {
-            if let Some(reason) = values.next().flatten() {
-                stops.strategies.insert(strategy.clone(), reason);
-            }
-        }
-        Ok(stops)
-    }
-
-    fn on_stops(&mut self, stops: Stops) {
+        self.is_stop_unclear = judgement.is_unclear;
+        let stops = if judgement.is_unclear { self.desk.stops().clone() } else { stops_from(&in_force) };
         if *self.desk.stops() != stops {
             self.observer.stops(&stops);
+            if let (None, Some(reason)) = (&self.desk.stops().all, &stops.all) {
+                self.publish_stop(EventType::StopSeen, keys::STOP, reason).await?;
+            }
             self.desk.on_stops(stops);
         }
+        Ok(())
+    }
+
+    async fn publish_stop(&mut self, event_type: EventType, key: &str, reason: &str) -> anyhow::Result<()> {
+        let detail = serde_json::json!({"key": key});
+        let mut event = Event::by_service(event_type, self.config.service.service, reason, detail, clock::now());
+        event.actor = "unknown".to_owned();
+        cdb_io::events::publish(&mut self.redis, &event).await?;
+        Ok(())
+    }
+
+    /// The stop keys that are set, with their reasons: all, each allowed symbol, each strategy seen or stopped before.
+    async fn read_stops(&mut self) -> anyhow::Result<BTreeMap<String, String>> {
+        let symbols = self.config.limits.allowed_symbols.iter().map(|symbol| format!("{STOP_SYMBOL}{symbol}"));
+        let strategies = self.strategies.iter().map(|strategy| format!("{STOP_STRATEGY}{strategy}"));
+        let mut stop_keys: BTreeSet<String> = symbols.chain(strategies).collect();
+        stop_keys.extend(self.stop_memory.keys().cloned());
+        stop_keys.insert(keys::STOP.to_owned());
+        let mut command = redis::cmd("MGET");
+        command.arg(stop_keys.iter().collect::<Vec<_>>());
+        let values: Vec<Option<Vec<u8>>> = command.query_async(&mut self.redis).await?;
+        let set = stop_keys.into_iter().zip(values).filter_map(|(key, value)| {
+            let reason = String::from_utf8_lossy(&value?).into_owned();
+            Some((key, reason))
+        });
+        Ok(set.collect())
     }
 
     async fn read_market(&mut self) -> anyhow::Result<()> {

@@ -9,7 +9,8 @@ mod feeds; // orders, reports and prices as they come in
 mod history; // rebuilding the desk after a start
 mod leading; // the loop of the deciding instance
 mod observe; // one log line and one metric for each thing that happens
-mod publish; // verdicts out, exactly one for each entry
+mod publish;
+mod stop_memory; // stops that Redis cannot make it forget // verdicts out, exactly one for each entry
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -43,8 +43,13 @@ fn in_flight() -> Sending {
     sending
 }
 
+/// "Not found", so long after the request's timestamp on the exchange's clock and after the doubt began here.
+fn absent_at(exchange_ms: i64, monotonic_ms: i64) -> Input {
+    Input::Looked { lookup: Lookup::Absent { exchange_time: NOW.plus_ms(exchange_ms) }, now_ms: monotonic_ms }
+}
+
 fn absent(after_ms: i64) -> Input {
-    Input::Looked(Lookup::Absent { exchange_time: NOW.plus_ms(after_ms) })
+    absent_at(after_ms, after_ms)
 }
 
 #[test]
@@ -65,7 +70,7 @@ fn nothing_is_submitted_before_the_audit_record_is_durable() {
 
 #[test]
 fn past_the_send_deadline_it_is_not_sent_but_settled_like_a_doubt() {
-    for (elapsed, is_sent) in [(SEND_DEADLINE_MS, true), (SEND_DEADLINE_MS + 1, false)] {
+    for (elapsed, is_sent) in [(SEND_BY_MS, true), (SEND_BY_MS + 1, false)] {
         let mut sending = Sending::Waiting(approved());
         granted(&mut sending);
         let action = sending.on(Input::AuditDurable { proof: durable(), now_ms: 1_000 + elapsed });
@@ -92,30 +97,45 @@ fn a_process_that_does_not_lead_neither_acknowledges_nor_publishes() {
 #[test]
 fn an_unknown_outcome_is_queried_never_sent_again() {
     let mut sending = in_flight();
-    let action = sending.on(Input::Venue(VenueAnswer::InDoubt { text: "timeout".into() }));
+    let action = sending.on(Input::Venue { answer: VenueAnswer::InDoubt { text: "timeout".into() }, now_ms: 1_002 });
     assert!(matches!(action, Action::LearnThenQueryIn(Observation::Doubt { .. }, QUERY_PAUSE_MS_MIN)));
     assert!(matches!(sending.on(absent(100)), Action::QueryIn(_)));
     let order_id = OrderId::parse("C02__1").unwrap();
     let found = Lookup::Found { order_id, status: VenueStatus::Filled, executed_qty: Qty::parse("0.003").unwrap() };
-    assert!(matches!(sending.on(Input::Looked(found)), Action::Learn(Observation::Found { .. })));
+    assert!(matches!(
+        sending.on(Input::Looked { lookup: found, now_ms: 1_500 }),
+        Action::Learn(Observation::Found { .. })
+    ));
 }
 
 #[test]
 fn absent_is_final_only_after_three_queries_beyond_the_fence() {
-    let mut sending = Sending::recovered(claim());
+    let mut sending = Sending::recovered(claim(), 0);
     for _ in 0..50 {
         assert!(matches!(sending.on(absent(12_000)), Action::QueryIn(_)), "at the fence nothing is final");
     }
     assert!(matches!(sending.on(absent(12_001)), Action::QueryIn(_)));
-    assert!(matches!(sending.on(Input::Looked(Lookup::Unanswered)), Action::QueryIn(_)));
+    assert!(matches!(sending.on(Input::Looked { lookup: Lookup::Unanswered, now_ms: 12_100 }), Action::QueryIn(_)));
     assert!(matches!(sending.on(absent(12_300)), Action::QueryIn(_)));
     let Action::Learn(Observation::Refused { reason, .. }) = sending.on(absent(12_600)) else { panic!("final") };
     assert_eq!(reason, "not_accepted");
 }
 
 #[test]
+fn a_wall_clock_that_is_set_forward_passes_no_fence() {
+    let mut sending = Sending::recovered(claim(), 0);
+    for _ in 0..20 {
+        assert!(matches!(sending.on(absent_at(3_600_000, 12_000)), Action::QueryIn(_)));
+    }
+    for _ in 0..2 {
+        assert!(matches!(sending.on(absent_at(3_600_000, 12_001)), Action::QueryIn(_)));
+    }
+    assert!(matches!(sending.on(absent_at(3_600_000, 12_002)), Action::Learn(_)));
+}
+
+#[test]
 fn a_claim_of_an_earlier_process_is_never_submitted() {
-    let mut sending = Sending::recovered(claim());
+    let mut sending = Sending::recovered(claim(), 0);
     assert!(matches!(sending.on(Input::AuditDurable { proof: durable(), now_ms: 0 }), Action::Nothing));
     assert!(matches!(sending, Sending::InDoubt { .. }));
 }

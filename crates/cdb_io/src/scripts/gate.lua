@@ -48,15 +48,17 @@ if order then
 end
 
 -- Redis's clock is wall time. Against the host's boot time a step of it shows: then every window starts anew and
--- nothing is granted for the longest of them. One late call looks like a step too, so the caller confirms.
-local clock = redis.call('HMGET', 'cdb:rate:clock', 'boot_id', 'offset', 'hold_until')
+-- nothing is granted for the longest of them. One late call looks like a step too, so the caller confirms. A new Redis
+-- process may have forgotten the last grants: it holds as well.
+local clock = redis.call('HMGET', 'cdb:rate:clock', 'boot_id', 'offset', 'hold_until', 'run_id')
 local offset = now - request.boot_ms
 if clock[1] then
+    local is_same_process = clock[4] == RUN_ID
     local is_same = clock[1] == request.boot_id and math.abs(offset - tonumber(clock[2])) <= 50
-    if not is_same then
-        if not request.is_confirmed then return {'clock'} end
+    if not is_same or not is_same_process then
+        if is_same_process and not request.is_confirmed then return {'clock'} end
         for _, name in ipairs(redis.call('SMEMBERS', 'cdb:rate:names')) do redis.call('DEL', 'cdb:rate:' .. name) end
-        redis.call('HSET', 'cdb:rate:clock', 'boot_id', request.boot_id, 'offset', whole(offset),
+        redis.call('HSET', 'cdb:rate:clock', 'boot_id', request.boot_id, 'offset', whole(offset), 'run_id', RUN_ID,
             'hold_until', whole(request.boot_ms + request.hold_ms))
         return {'wait', whole(request.hold_ms)}
     end
@@ -89,7 +91,7 @@ for _, budget in ipairs(request.budgets) do
     for unit = 1, budget.weight do redis.call('ZADD', key, free_at, request.nonce .. ':' .. unit) end
     redis.call('SADD', 'cdb:rate:names', budget.name)
 end
-redis.call('HSET', 'cdb:rate:clock', 'boot_id', request.boot_id, 'offset', whole(offset))
+redis.call('HSET', 'cdb:rate:clock', 'boot_id', request.boot_id, 'offset', whole(offset), 'run_id', RUN_ID)
 if not order then return {'granted'} end
 
 local timestamp = now + order.exchange_offset_ms

@@ -1,6 +1,7 @@
 -- What cdb_execution does after an answer, in one step: free the rate slots one window from here, publish, mark the
 -- claim final, acknowledge the verdict. A process that no longer leads does none of it.
--- ARGV[1]: {token, nonce?, budgets: [{name, window_ms, weight}], final?: cl_ord_id, keep_s, verdict_entry?}
+-- ARGV[1]: {token, nonce?, budgets: [{name, window_ms, weight}], answered?: cl_ord_id, final?: cl_ord_id, keep_s,
+--           verdict_entry?}
 -- ARGV[2..]: messages for cdb:executions
 local request = cjson.decode(ARGV[1])
 local time = redis.call('TIME')
@@ -19,7 +20,10 @@ for index = 2, #ARGV do redis.call('XADD', 'cdb:executions', '*', 'json', ARGV[i
 if request.final then
     redis.call('SET', 'cdb:claim:' .. request.final, '{"final":true}', 'EX', request.keep_s)
     redis.call('SREM', 'cdb:claims:open', request.final)
-    if redis.call('GET', 'cdb:breaker:probe') == request.final then redis.call('DEL', 'cdb:breaker:probe') end
+end
+-- The probe has done its work with the first answer that is no doubt; a resting order must not keep the place.
+if request.answered and redis.call('GET', 'cdb:breaker:probe') == request.answered then
+    redis.call('DEL', 'cdb:breaker:probe')
 end
 if request.verdict_entry then redis.call('XACK', 'cdb:verdicts', 'cdb_execution', request.verdict_entry) end
 return 'done'

@@ -19,10 +19,10 @@ const MARKET: &str = include_str!("../../fixtures/responses/market_data.json");
 fn recorded_orders_are_read() {
     let canceled = order(&body(ORDERS, "query-canceled-2022")).unwrap();
     assert_eq!((canceled.status, canceled.cl_ord_id), (VenueStatus::Canceled, None));
-    let open = orders(&body(ORDERS, "open-orders-2023")).unwrap();
+    let open = orders(&body(ORDERS, "open-orders-2023")).unwrap().orders;
     assert_eq!(open[0].cl_ord_id, None, "an empty clientOrderId is none");
     assert_eq!(open[0].updated_at, 1_695_571_596_791, "updateTime is null until the first change");
-    let all = orders(&body(ORDERS, "all-orders-market-sell-2024")).unwrap();
+    let all = orders(&body(ORDERS, "all-orders-market-sell-2024")).unwrap().orders;
     assert_eq!((all[0].status, all[0].executed_qty.to_string().as_str()), (VenueStatus::Filled, "1220"));
 }
 
@@ -63,6 +63,14 @@ fn prices_are_read_as_one_or_many() {
     assert_eq!(last_prices(&body(MARKET, "price-one")).unwrap().len(), 1);
     let many = br#"[{"symbol":"A","price":"1"},{"symbol":"B","price":2.5},{"symbol":"C","price":null}]"#;
     assert_eq!(last_prices(many).unwrap().len(), 2);
+}
+
+#[test]
+fn one_strange_entry_does_not_hide_the_others_and_makes_the_list_partial() {
+    let list =
+        br#"[{"symbol":"A","orderId":"1","executedQty":"0","status":"NEW"},{"symbol":"B","orderId":"2","status":"?"}]"#;
+    let list = orders(list).unwrap();
+    assert_eq!((list.orders.len(), list.is_partial), (1, true));
 }
 
 #[test]
