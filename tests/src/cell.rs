@@ -52,8 +52,9 @@ RATE_WEIGHT_PER_10_SECONDS=100000
 /// The directory of the programs under test.
 #[must_use]
 pub fn programs() -> PathBuf {
-    let own = std::env::current_exe().expect("this test's path");
-    own.parent().and_then(Path::parent).expect("target/<profile>/deps").to_owned()
+    let own = std::env::current_exe().expect("this program's path");
+    let dir = own.parent().expect("target/<profile> or its deps");
+    if dir.ends_with("deps") { dir.parent().expect("target/<profile>").to_owned() } else { dir.to_owned() }
 }
 
 /// The first of `count` neighbouring ports that nobody uses.
@@ -202,6 +203,29 @@ impl Cell {
             }
         };
         reply.ids.iter().map(|entry| one(&entry.map)).collect()
+    }
+
+    /// Entries on a stream.
+    ///
+    /// # Panics
+    /// Redis does not answer.
+    pub async fn length_of(&self, stream: &str) -> usize {
+        redis::cmd("XLEN").arg(stream).query_async(&mut self.operator.commands()).await.expect("XLEN")
+    }
+
+    /// ClOrdID of the newest message of cdb_execution, when that is a report of an ended order.
+    ///
+    /// # Panics
+    /// Redis does not answer.
+    pub async fn state_of_last(&self) -> Option<String> {
+        let mut command = redis::cmd("XREVRANGE");
+        command.arg("cdb:executions").arg("+").arg("-").arg("COUNT").arg(2);
+        let reply: StreamRangeReply = command.query_async(&mut self.operator.commands()).await.expect("XREVRANGE");
+        reply.ids.iter().find_map(|entry| {
+            let message: Value = serde_json::from_str(&entry.get::<String>("json")?).ok()?;
+            let has_ended = message["ord_status"] == "Filled" || message["ord_status"] == "Rejected";
+            has_ended.then(|| message["cl_ord_id"].as_str().map(str::to_owned))?
+        })
     }
 
     /// Execution reports by ClOrdID, in order.

@@ -20,10 +20,23 @@ impl RedisServer {
     /// # Panics
     /// redis-server is not installed or does not start.
     pub async fn start() -> Self {
+        Self::start_with(&["--appendonly", "no"]).await
+    }
+
+    /// Starts one that is as durable as a cell's.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub async fn start_durable() -> Self {
+        Self::start_with(&["--appendonly", "yes", "--appendfsync", "everysec"]).await
+    }
+
+    async fn start_with(options: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let port = super::cell::free_ports(1);
         let mut child = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+            .args(options)
             .current_dir(dir.path())
             .stdout(Stdio::null())
             .spawn()

@@ -76,6 +76,8 @@ pub fn open(
         .name("audit".to_owned())
         .spawn(move || {
             let outcome = writer.run(queue);
+            // The lock is free before anybody learns of the end.
+            drop(writer);
             // Nobody listens any more once the process ends.
             let _unheard = failed.send(outcome);
         })

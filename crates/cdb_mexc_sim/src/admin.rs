@@ -170,7 +170,7 @@ async fn reset(State(shared): State<Arc<Shared>>) -> Response {
     inner.seen.clear();
     inner.faults.set(Vec::new());
     inner.switches = Switches::default();
-    inner.budget = crate::budget::Budget::default();
+    inner.budget.reset();
     kept(&inner, &json!({"ok": true}))
 }
 

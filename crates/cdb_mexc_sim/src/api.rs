@@ -235,7 +235,9 @@ fn route(inner: &mut Inner, call: &Call) -> Result<Value, Refusal> {
             return Ok(json!({"mins": 5, "price": market.last}));
         }
         ("GET", "trades") => return trades(inner, params),
+        ("GET", "aggTrades") => return agg_trades(inner, params),
         ("GET", "klines") => return klines(inner, params),
+        ("GET", path) if !SIGNED_GETS.contains(&path) => return Err(not_found()),
         _ => {}
     }
     if call.method != "GET" && call.content_type.as_deref().is_some_and(|kind| !kind.starts_with("application/json")) {
@@ -277,8 +279,27 @@ fn route(inner: &mut Inner, call: &Call) -> Result<Value, Refusal> {
             let symbols: Vec<&String> = inner.exchange.symbols.keys().collect();
             Ok(json!({"code": 200, "data": symbols, "msg": null}))
         }
-        _ => Err(Refusal { http: 404, code: 404, msg: "Not Found".into(), retry_after_s: None }),
+        _ => Err(not_found()),
     }
+}
+
+/// Calls that need a signature; any other GET is public or unknown.
+const SIGNED_GETS: [&str; 11] = [
+    "order",
+    "openOrders",
+    "allOrders",
+    "account",
+    "myTrades",
+    "tradeFee",
+    "selfSymbols",
+    "uid",
+    "kyc/status",
+    "mxDeduct/enable",
+    "capital/config/getall",
+];
+
+fn not_found() -> Refusal {
+    Refusal { http: 404, code: 404, msg: "Not Found".into(), retry_after_s: None }
 }
 
 fn wrapped(inner: &Inner, data: &Value) -> Value {
@@ -367,6 +388,17 @@ fn trades(inner: &Inner, params: &Params) -> Result<Value, Refusal> {
     Ok(market(inner, params)?.prints.iter().take(limit).map(trade).collect())
 }
 
+fn agg_trades(inner: &Inner, params: &Params) -> Result<Value, Refusal> {
+    let limit = usize::try_from(params.whole("limit")?.unwrap_or(500)).unwrap_or(500).min(1_000);
+    let (start, end) = (params.whole("startTime")?.unwrap_or(0), params.whole("endTime")?.unwrap_or(i64::MAX));
+    let trade = |print: &Print| {
+        json!({"a": null, "f": null, "l": null, "p": print.price, "q": print.qty, "T": print.time,
+               "m": print.taker == Side::Sell, "M": true})
+    };
+    let prints = market(inner, params)?.prints.iter().filter(|print| print.time >= start && print.time <= end);
+    Ok(prints.take(limit).map(trade).collect())
+}
+
 /// Minute bars; other intervals are not offered.
 fn klines(inner: &Inner, params: &Params) -> Result<Value, Refusal> {
     if params.needed("interval")? != "1m" {
@@ -436,6 +468,9 @@ fn batch(inner: &mut Inner, params: &Params) -> Result<Value, Refusal> {
         serde_json::from_str(text).map_err(|_| refuse(700_004, "Mandatory parameter 'batchOrders' is malformed"))?;
     if list.is_empty() || list.len() > BATCH_MAX {
         return Err(refuse(33333, "parameter error: batchOrders"));
+    }
+    if list.iter().any(|item| item.get("symbol") != list[0].get("symbol")) {
+        return Err(refuse(33333, "parameter error: batchOrders must be of one symbol"));
     }
     let now = inner.exchange_ms();
     let mut answers = Vec::new();

@@ -45,6 +45,10 @@ pub fn check(keys: &Keys, request: &Signed<'_>, params: &Params, server_time: i6
         return Err(refuse(10072, "Api key info invalid"));
     }
     let signature = params.get("signature").ok_or_else(|| missing("signature"))?;
+    // The exchange signs what it re-encodes: another spelling of the same values gives another digest.
+    if [request.query, request.body].iter().any(|text| !is_canonical(text)) {
+        return Err(refuse(700_002, "Signature for this request is not valid."));
+    }
     let message = format!("{}{}", unsigned(request.query), unsigned(request.body));
     let mut mac: Hmac<Sha256> = Hmac::new_from_slice(keys.api_secret.as_bytes()).expect("any length is a key");
     mac.update(message.as_bytes());
@@ -65,8 +69,28 @@ pub fn check(keys: &Keys, request: &Signed<'_>, params: &Params, server_time: i6
     }
 }
 
+/// Upper-case percent hex, encoded parentheses and blanks, no empty pair.
+fn is_canonical(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let is_lower_hex = |window: &[u8]| window[0] == b'%' && window[1..].iter().any(u8::is_ascii_lowercase);
+    !text.contains("&&") && !text.contains(['(', ')', '+', ' ']) && !bytes.windows(3).any(is_lower_hex)
+}
+
 /// The raw text without its `signature` parameter.
 fn unsigned(text: &str) -> String {
     let kept: Vec<&str> = text.split('&').filter(|pair| !pair.starts_with("signature=")).collect();
     kept.join("&")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_canonical;
+
+    #[test]
+    fn only_one_spelling_is_signed() {
+        assert!(is_canonical("symbol=BTCUSDT%2CMXUSDT&network=BNB%20Smart%28X%29"));
+        for bad in ["a=%2c", "a=1&&b=2", "a=(1)", "a=b+c"] {
+            assert!(!is_canonical(bad), "{bad}");
+        }
+    }
 }

@@ -92,6 +92,11 @@ impl Budget {
         self.is_unlimited = true;
     }
 
+    /// Forgets what was counted; whether rules are enforced stays.
+    pub fn reset(&mut self) {
+        *self = Self { is_unlimited: self.is_unlimited, ..Self::default() };
+    }
+
     /// Counts one request.
     pub fn arrive(&mut self, method: &str, path: &str, weight: u64, now_us: i64) -> Admission {
         if now_us < self.banned_until_us {

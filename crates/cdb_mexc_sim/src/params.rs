@@ -26,7 +26,8 @@ impl Params {
     #[must_use]
     pub fn from_json(object: &serde_json::Map<String, serde_json::Value>) -> Self {
         let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        Self(object.iter().map(|(name, value)| (name.clone(), text(value))).collect())
+        let present = object.iter().filter(|(_, value)| !value.is_null());
+        Self(present.map(|(name, value)| (name.clone(), text(value))).collect())
     }
 
     /// A parameter that is there and not empty.

@@ -16,7 +16,7 @@ use crate::desk;
 use crate::orders::{Seen, follow, follow_cancel, put, stamped};
 use crate::outcome::{FAILURE, Result, UNREACHABLE, USAGE, WithCode as _, end};
 use crate::output;
-use crate::watch::{Watch, standing};
+use crate::watch::{Watch, standing_figures, standing_word};
 
 /// Longest wait for the ledger to have everything.
 const LEDGER_WAIT: Duration = Duration::from_secs(15);
@@ -129,14 +129,11 @@ async fn one(
     let detail = seen.dead.clone().or_else(|| watch.story(&id).verdict.map(|verdict| verdict.detail));
     // A refusal of a second order under a used id says nothing about the first one's state.
     let is_told = is_cancel || !seen.story.is_refused();
-    let outcome = if is_told { standing(&seen.story) } else { String::new() };
-    show(
-        number,
-        &describe(&order, &text),
-        &verdict,
-        &outcome,
-        &format!("{}: {}", sample.note, detail.unwrap_or_default()),
-    );
+    let outcome = if is_told { standing_word(&seen.story) } else { String::new() };
+    let figures = if is_told { standing_figures(&seen.story) } else { String::new() };
+    let told = [sample.note.clone(), detail.unwrap_or_default(), figures].into_iter().filter(|text| !text.is_empty());
+    let told = told.collect::<Vec<_>>().join(": ");
+    show(number, &describe(&order, &text), &verdict, &outcome, &told);
     Ok(difference(&sample.expect, &verdict, &seen))
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use cdb_core::report::{ExecType, Execution, ExecutionReport, OrdStatus};
+use cdb_core::report::{Execution, ExecutionReport, OrdStatus};
 use cdb_io::bus::{Bus, Entry, entry, keys};
 use redis::aio::MultiplexedConnection;
 use redis::streams::{StreamRangeReply, StreamReadReply};
@@ -169,25 +169,27 @@ impl Watch {
     }
 }
 
-/// A short word for where an order stands, e.g. `FILLED 0.002 @ 39466.43`.
-pub fn standing(story: &Story) -> String {
+/// A word for where an order stands, e.g. `FILLED`.
+pub fn standing_word(story: &Story) -> String {
     let Some(last) = story.reports.last() else { return String::new() };
-    let fills = match last.avg_px {
-        Some(avg_px) => format!(" {} @ {}", last.cum_qty, short(avg_px.decimal())),
-        None => String::new(),
-    };
-    match (last.ord_status, last.exec_type) {
-        (OrdStatus::PendingNew, _) if last.in_doubt => "IN DOUBT".to_owned(),
-        (OrdStatus::Rejected, _) => format!("not sent: {}", last.reason.as_deref().unwrap_or("-")),
-        (status, ExecType::OrderStatus) if last.reason.is_some() => {
-            format!("{}{fills}, {}", status.as_str(), last.reason.as_deref().unwrap_or_default())
-        }
-        (OrdStatus::New, _) => "OPEN".to_owned(),
-        (status, _) => format!("{}{fills}", status.as_str().to_uppercase()),
+    match last.ord_status {
+        OrdStatus::PendingNew if last.in_doubt => "IN DOUBT".to_owned(),
+        OrdStatus::Rejected => "NOT SENT".to_owned(),
+        OrdStatus::New => "OPEN".to_owned(),
+        status => status.as_str().to_uppercase(),
     }
 }
 
-/// At most 8 decimals.
-fn short(value: rust_decimal::Decimal) -> String {
-    value.round_dp(8).normalize().to_string()
+/// What was filled and why it ended, e.g. `0.002 @ 39466.43`; empty when there is nothing to tell.
+pub fn standing_figures(story: &Story) -> String {
+    let Some(last) = story.reports.last() else { return String::new() };
+    let fills = last
+        .avg_px
+        .map(|avg_px| format!("{} @ {}", last.cum_qty.decimal().normalize(), avg_px.decimal().round_dp(6).normalize()));
+    fills.into_iter().chain(last.reason.clone()).collect::<Vec<_>>().join(", ")
+}
+
+/// Both in one, e.g. `FILLED 0.002 @ 39466.43`.
+pub fn standing(story: &Story) -> String {
+    format!("{} {}", standing_word(story), standing_figures(story)).trim().to_owned()
 }
