@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cdb_core::sending::SEND_DEADLINE_MS;
 use cdb_tests::cell::Cell;
-use cdb_tests::orders::market_buy;
+use cdb_tests::orders::{market_buy, resting_buy};
+use serde_json::json;
 
 fn now_us() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap()
@@ -92,4 +93,23 @@ async fn a_stop_for_a_symbol_or_a_strategy_stops_that_and_nothing_else() {
     assert_eq!(cell.posts().await.len(), 1);
     let verdicts = cell.stream("cdb:verdicts").await;
     assert_eq!(verdicts.iter().filter(|verdict| verdict["reason"] == "emergency_stop").count(), 2);
+}
+
+#[tokio::test]
+async fn a_stop_cancels_open_orders_again_and_again_until_none_is_left_and_late_fills_are_booked() {
+    let cell = Cell::start().await;
+    for n in 0..5 {
+        cell.put(&resting_buy(&format!("open-{n}"), "0.01").to_string()).await;
+    }
+    cell.until("they rest", async || cell.state_of("open-4").await.as_deref() == Some("New")).await;
+    // The first two cancels come to nothing.
+    let fault = json!([{"endpoint": "DELETE openOrders", "count": 2, "fault": {"kind": "refuse", "status": 503}}]);
+    cell.tell("/faults", &fault).await;
+    set_stop(&cell, "now").await;
+    for n in 0..5 {
+        let id = format!("open-{n}");
+        cell.until("it is cancelled", async || cell.state_of(&id).await.as_deref() == Some("Canceled")).await;
+    }
+    let open = cell.admin("/orders").await;
+    assert!(open.as_array().unwrap().iter().all(|order| order["status"] == "CANCELED"), "{open}");
 }

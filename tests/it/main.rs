@@ -7,6 +7,8 @@ mod bus_acl; // who may do what on Redis
 mod crash; // kill -9 in a burst
 mod doubt; // unknown outcomes
 mod emergency_stop; // nothing leaves while stopped
+mod foreign_order; // orders that cdb did not send
 mod gate_differential; // gate.lua against its specification
+mod losses; // the loss limits
 mod running; // cdb up itself
 mod whole_way; // one order, all the way

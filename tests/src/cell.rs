@@ -12,7 +12,7 @@ use cdb_io::config::RedisConfig;
 use cdb_io::secret_file;
 use redis::streams::StreamRangeReply;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Longest wait for a cell to be ready.
@@ -88,13 +88,26 @@ impl Cell {
     /// # Panics
     /// It does not become ready.
     pub async fn start_with(settings: &str, options: &[&str]) -> Self {
+        Self::launch(settings, options, None).await
+    }
+
+    /// As [`Self::start_with`], with a scripted price of a symbol that no file replays.
+    ///
+    /// # Panics
+    /// It does not become ready.
+    pub async fn start_scripted(settings: &str, options: &[&str], symbol: &str, bid: &str, ask: &str) -> Self {
+        Self::launch(settings, options, Some(json!({"symbol": symbol, "bid": bid, "ask": ask, "last": bid}))).await
+    }
+
+    async fn launch(settings: &str, options: &[&str], price: Option<Value>) -> Self {
+        let ports = free_ports(8);
         let dir = tempfile::tempdir().expect("a temporary directory");
         fs::write(dir.path().join("settings.env"), settings).expect("writing settings");
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
         let log = fs::File::create(dir.path().join("up.log")).expect("a log");
         let child = Command::new(programs().join("cdb"))
             .current_dir(root)
-            .args(["up", "--ports", &free_ports(8).to_string()])
+            .args(["up", "--ports", &ports.to_string()])
             .arg("--dir")
             .arg(dir.path().join("cell"))
             .arg("--env-file")
@@ -110,6 +123,11 @@ impl Cell {
         let deadline = Instant::now() + START;
         while !file.exists() {
             starting.must_go_on(deadline);
+            if let Some(price) = &price {
+                // Refused until the stand-in listens; then the cell becomes ready.
+                let admin = format!("http://127.0.0.1:{}/price", ports + 2);
+                let _not_yet = http().post(admin).json(price).send().await;
+            }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         let (dir, child) = starting.done();
@@ -270,13 +288,16 @@ impl Cell {
         self.admin("/requests?endpoint=POST%20order").await.as_array().cloned().unwrap_or_default()
     }
 
-    /// Asks a service's HTTP endpoint; its text.
+    /// Asks a service's HTTP endpoint; its text, empty while it does not answer (it may have been killed).
     ///
     /// # Panics
-    /// It does not answer.
+    /// There is no such service.
     pub async fn http(&self, service: &str, path: &str) -> String {
         let url = self.description()["services"][service]["url"].as_str().expect("a service").to_owned();
-        self.http.get(url + path).send().await.expect("the service answers").text().await.expect("text")
+        match self.http.get(url + path).send().await {
+            Ok(response) => response.text().await.unwrap_or_default(),
+            Err(_) => String::new(),
+        }
     }
 
     /// Kills a part with SIGKILL; `cdb up` starts it again.

@@ -168,6 +168,15 @@ impl Client {
         self.signed(Method::DELETE, "order", query, stamp).await.map(|_| ())
     }
 
+    /// Asks the exchange to cancel every open order of a symbol. How each ended must be queried.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub async fn cancel_open_orders(&self, symbol: &Symbol, stamp: Stamp) -> Result<(), Trouble> {
+        let query = Query::default().with("symbol", symbol.as_str());
+        self.signed(Method::DELETE, "openOrders", query, stamp).await.map(|_| ())
+    }
+
     /// Looks an order up by our id.
     ///
     /// # Errors

@@ -19,6 +19,8 @@ pub enum Endpoint {
     TestOrder,
     /// `DELETE /order`
     CancelOrder,
+    /// `DELETE /openOrders`
+    CancelOpenOrders,
     /// `GET /order`
     QueryOrder,
     /// `GET /openOrders`
@@ -82,6 +84,7 @@ impl Endpoint {
         Self::NewOrder,
         Self::TestOrder,
         Self::CancelOrder,
+        Self::CancelOpenOrders,
         Self::QueryOrder,
         Self::OpenOrders,
         Self::AllOrders,
@@ -100,6 +103,7 @@ impl Endpoint {
             Self::NewOrder => "new_order",
             Self::TestOrder => "test_order",
             Self::CancelOrder => "cancel_order",
+            Self::CancelOpenOrders => "cancel_open_orders",
             Self::QueryOrder => "query_order",
             Self::OpenOrders => "open_orders",
             Self::AllOrders => "all_orders",
@@ -112,7 +116,12 @@ impl Endpoint {
     #[must_use]
     pub const fn weight(self) -> u32 {
         match self {
-            Self::Time | Self::BookTicker | Self::NewOrder | Self::TestOrder | Self::CancelOrder => 1,
+            Self::Time
+            | Self::BookTicker
+            | Self::NewOrder
+            | Self::TestOrder
+            | Self::CancelOrder
+            | Self::CancelOpenOrders => 1,
             Self::Price | Self::QueryOrder => 2,
             Self::OpenOrders => 3,
             Self::ExchangeInfo | Self::AllOrders | Self::MyTrades | Self::Account => 10,
@@ -139,7 +148,7 @@ impl Endpoint {
                     weight: 1,
                 });
             }
-            Self::CancelOrder => {
+            Self::CancelOrder | Self::CancelOpenOrders => {
                 take("orders_1s", budgets.orders_per_second, 1_000, 1);
                 take("orders_10s", budgets.orders_per_10_seconds, 10_000, 1);
             }

@@ -108,8 +108,6 @@ struct WireOrder {
     status: Scalar,
     #[serde(default)]
     time: Scalar,
-    #[serde(default)]
-    update_time: Scalar,
 }
 
 /// An order at the exchange.
@@ -125,8 +123,8 @@ pub struct VenueOrder {
     pub executed_qty: Qty,
     /// Its state.
     pub status: VenueStatus,
-    /// When it last changed, epoch ms; when it was made, if it never changed.
-    pub updated_at: i64,
+    /// When it was made, epoch ms.
+    pub created_at: i64,
 }
 
 impl TryFrom<WireOrder> for VenueOrder {
@@ -148,7 +146,7 @@ impl TryFrom<WireOrder> for VenueOrder {
             cl_ord_id: (!wire.client_order_id.is_empty()).then_some(wire.client_order_id.0),
             executed_qty: decimal("executedQty", &wire.executed_qty, Qty::parse_or_zero)?,
             status,
-            updated_at: wire.update_time.whole().or_else(|| wire.time.whole()).unwrap_or_default(),
+            created_at: wire.time.whole().unwrap_or_default(),
         })
     }
 }

@@ -38,6 +38,9 @@ struct Sample {
     /// `stop` or `resume` instead of a command.
     #[serde(default)]
     desk: Option<String>,
+    /// An order sent before, whose end is waited for.
+    #[serde(default)]
+    look: Option<String>,
     /// What must become of it.
     #[serde(default)]
     expect: Expect,
@@ -104,6 +107,12 @@ async fn one(
         }
         println!("{number:>2}  {}", output::yellow(&format!("-- {what}: {} --", sample.note)));
         return Ok(None);
+    }
+    if let Some(id) = &sample.look {
+        watch.until(Duration::from_secs(10), |watch| watch.story(id).is_over()).await?;
+        let seen = Seen { story: watch.story(id), dead: None };
+        show(number, &format!("(look at {id})"), "", &standing_word(&seen.story), &sample.note);
+        return Ok(difference(&sample.expect, "", &seen));
     }
     let (text, order) = match (&sample.order, &sample.raw) {
         (Some(order), _) => (stamped(order, clock::now()), order.clone()),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cdb_core::ids::{ClOrdId, EntryId, Symbol};
 use cdb_core::lifecycle::{Observation, Seen, TrackedOrder};
-use cdb_core::report::{ExecType, Execution, ExecutionReport, Mode, OrdStatus, Source};
+use cdb_core::report::{ExecType, Execution, ExecutionReport, Finding, Mode, OrdStatus, Source};
 use cdb_core::time::Timestamp;
 use cdb_io::audit_log::{AuditLog, Entry};
 use cdb_io::clock;
@@ -105,6 +105,11 @@ impl Book {
         self.orders().values().filter(is_meant).map(|tracked| tracked.id.clone()).collect()
     }
 
+    /// Symbols of all orders in the book.
+    pub fn symbols(&self) -> Vec<Symbol> {
+        self.orders().values().map(|tracked| tracked.symbol.clone()).collect()
+    }
+
     /// Forgets settled orders; their ids stay known as submitted.
     pub async fn forget_settled(&self) {
         for tracked in self.all() {
@@ -180,6 +185,16 @@ impl Book {
         }
         tracked.changed.notify_waiters();
         Ok(report)
+    }
+
+    /// Records a difference between the exchange and the books.
+    ///
+    /// # Errors
+    /// The audit trail failed.
+    pub async fn record_finding(&self, finding: &Finding) -> anyhow::Result<()> {
+        let result = Some(serde_json::to_value(finding)?);
+        self.audit.record(Entry { event_type: "FINDING", actor: None, order: None, result }).await?;
+        Ok(())
     }
 
     /// Writes ORDER_SUBMITTED and waits until it is durable.

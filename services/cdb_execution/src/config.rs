@@ -1,6 +1,7 @@
 //! Settings: what every service needs, the exchange, the rate budgets, the keys.
 
 use std::collections::BTreeSet;
+use std::str::FromStr;
 
 use cdb_core::ids::Symbol;
 use cdb_core::limits::Limits;
@@ -32,6 +33,29 @@ pub struct Config {
     pub budgets: Budgets,
     /// Symbols whose prices are published.
     pub symbols: BTreeSet<Symbol>,
+    /// What becomes of open orders while everything is stopped.
+    pub stop_action: StopAction,
+}
+
+/// `EMERGENCY_STOP_ACTION`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopAction {
+    /// They are cancelled.
+    Cancel,
+    /// They stay.
+    Halt,
+}
+
+impl FromStr for StopAction {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "cancel" => Ok(Self::Cancel),
+            "halt" => Ok(Self::Halt),
+            _ => Err("must be cancel or halt"),
+        }
+    }
 }
 
 impl Config {
@@ -47,6 +71,7 @@ impl Config {
         let api_secret = environment.secret("MEXC_API_SECRET", service.mode);
         let exchange_base = exchange_base(&mut environment, service.mode);
         let budgets = budgets(&mut environment, service.mode);
+        let stop_action = environment.value("EMERGENCY_STOP_ACTION", StopAction::Cancel);
         // The same reading as in cdb_risk, so that both refuse the same mistakes.
         let limits = Limits::from_variables(environment.variables());
         match (limits, verdict_key, api_key, api_secret) {
@@ -61,6 +86,7 @@ impl Config {
                     recv_window_ms: limits.recv_window_ms,
                     budgets,
                     symbols: limits.allowed_symbols,
+                    stop_action,
                 })
             }
             (limits, ..) => {

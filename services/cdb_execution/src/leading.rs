@@ -32,11 +32,11 @@ use crate::canceler::Canceler;
 use crate::config::Config;
 use crate::gatekeeper::{Gatekeeper, Settlement};
 use crate::observe::Observer;
-use crate::recovery;
+use crate::recovery::{self, Recovered};
 use crate::sender::{Sender, Wanted};
 use crate::tracker::Tracker;
 use crate::venue::Venue;
-use crate::{account, market};
+use crate::{account, market, reconcile, stop_sweep};
 
 /// Verdicts read at once.
 const BATCH: usize = 64;
@@ -206,7 +206,8 @@ async fn lead(
     let intake = Intake { process, handed_on, redis: redis.clone(), gatekeeper };
     let pending = intake.pending(Duration::ZERO).await?;
     let approved: Vec<ApprovedOrder> = pending.iter().filter_map(|(_, verified)| approved_order(verified)).collect();
-    let unsettled = recovery::recover(&book, &config.service.audit_dir, &approved, &config.verdict_key).await?;
+    let Recovered { unsettled, known } =
+        recovery::recover(&book, &config.service.audit_dir, &approved, &config.verdict_key).await?;
     for order in unsettled {
         let Some(tracked) = book.find(&order.cl_ord_id) else { continue };
         match order.doubt {
@@ -223,6 +224,9 @@ async fn lead(
         () = sender.without_doubts() => {}
         () = shutdown.asked() => return Ok(()),
     }
+    crew.spawn("reconcile", reconcile::run(config.clone(), book.clone(), venue.clone(), known));
+    let sweeping = stop_sweep::run(config.clone(), book.clone(), venue.clone(), tracker.clone(), sender.clone());
+    crew.spawn("stop", sweeping);
     crew.spawn("market", market::run(config.clone(), venue.clone(), redis));
     crew.spawn("tracker", tracker.clone().run());
     crew.spawn("account", account::run(book.clone(), venue, tracker, sender.clone()));

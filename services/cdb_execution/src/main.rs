@@ -11,8 +11,10 @@ mod gatekeeper; // the gate and the rate budgets, asked
 mod leading; // one term as the sending instance
 mod market; // prices and rules
 mod observe;
+mod reconcile; // orders that are not ours
 mod recovery; // what an earlier process left behind
 mod sender; // verdicts in, orders out
+mod stop_sweep; // cancels while stopped
 mod tracker; // what became of open and doubtful orders
 mod venue; // every call to the exchange, within its budget // one log line and one metric for each thing that happens
 

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
 use cdb_core::audit::Record;
@@ -12,7 +13,7 @@ use cdb_core::gate::Claim;
 use cdb_core::ids::ClOrdId;
 use cdb_core::lifecycle::TrackedOrder;
 use cdb_core::order::NewOrder;
-use cdb_core::report::{Execution, ExecutionReport};
+use cdb_core::report::{Execution, ExecutionReport, Finding};
 use cdb_core::verdict::{ApprovedOrder, VerdictKey, Verified, verify};
 use cdb_io::audit_log;
 use cdb_io::bus::{self, keys};
@@ -21,6 +22,7 @@ use serde::Deserialize;
 
 use crate::book::{Book, SUBMITTED};
 use crate::gatekeeper::Settlement;
+use crate::reconcile;
 
 /// Entries read at once.
 const PAGE: usize = 1_000;
@@ -36,6 +38,9 @@ struct Known {
 struct Trails {
     orders: BTreeMap<ClOrdId, Known>,
     reports: Vec<ExecutionReport>,
+    findings: BTreeSet<String>,
+    /// Time of the first record.
+    born_at: Option<String>,
     problems: Vec<String>,
 }
 
@@ -47,6 +52,14 @@ struct SubmittedResult {
 impl Trails {
     fn take(&mut self, record: &Record<'_>) {
         let result = record.result.map(|raw| raw.get()).unwrap_or("null");
+        if self.born_at.as_ref().is_none_or(|born_at| *born_at > record.timestamp) {
+            self.born_at = Some(record.timestamp.clone());
+        }
+        if record.event_type == "FINDING"
+            && let Ok(finding) = serde_json::from_str::<Finding>(result)
+        {
+            self.findings.extend(finding.order_id);
+        }
         if record.event_type == SUBMITTED {
             let order = record.order.map(|raw| Command::parse(raw.get().as_bytes()));
             let claim = serde_json::from_str::<SubmittedResult>(result);
@@ -85,7 +98,15 @@ pub struct Unsettled {
     pub doubt: Option<Claim>,
 }
 
-/// Rebuilds the book; the orders that must be settled before anything new leaves.
+/// What recovery brings.
+pub struct Recovered {
+    /// Orders that must be settled before anything new leaves.
+    pub unsettled: Vec<Unsettled>,
+    /// What reconciliation goes on from.
+    pub known: reconcile::Known,
+}
+
+/// Rebuilds the book.
 ///
 /// # Errors
 /// A trail or Redis cannot be read.
@@ -94,7 +115,7 @@ pub async fn recover(
     audit_dir: &Path,
     approved: &[ApprovedOrder],
     verdict_key: &VerdictKey,
-) -> anyhow::Result<Vec<Unsettled>> {
+) -> anyhow::Result<Recovered> {
     let dir = audit_dir.to_owned();
     // Reading may take long; the lease is renewed meanwhile.
     let trails = tokio::task::spawn_blocking(move || read_trails(&dir)).await??;
@@ -105,6 +126,10 @@ pub async fn recover(
         book.mark_submitted(report.cl_ord_id.clone());
     }
     let mut redis = book.gatekeeper().redis();
+    let known = reconcile::Known {
+        born_at: trails.born_at.clone().unwrap_or_default().into(),
+        found: Arc::new(Mutex::new(trails.findings.clone())),
+    };
     let mut unsettled = Vec::new();
     let mut known_ids = BTreeSet::new();
     for (id, Known { order, claim }) in trails.orders {
@@ -144,7 +169,7 @@ pub async fn recover(
             _ => anyhow::bail!("the claim of {id} is open, and neither the audit trail nor a verdict knows its order"),
         }
     }
-    Ok(unsettled)
+    Ok(Recovered { unsettled, known })
 }
 
 /// Reads the chains of every instance, and refuses broken ones.

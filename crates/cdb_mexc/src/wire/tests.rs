@@ -21,7 +21,7 @@ fn recorded_orders_are_read() {
     assert_eq!((canceled.status, canceled.cl_ord_id), (VenueStatus::Canceled, None));
     let open = orders(&body(ORDERS, "open-orders-2023")).unwrap().orders;
     assert_eq!(open[0].cl_ord_id, None, "an empty clientOrderId is none");
-    assert_eq!(open[0].updated_at, 1_695_571_596_791, "updateTime is null until the first change");
+    assert_eq!(open[0].created_at, 1_695_571_596_791);
     let all = orders(&body(ORDERS, "all-orders-market-sell-2024")).unwrap().orders;
     assert_eq!((all[0].status, all[0].executed_qty.to_string().as_str()), (VenueStatus::Filled, "1220"));
 }
