@@ -1,8 +1,18 @@
 //! An order on the account that cdb did not send opens the breaker for good, until an operator resets it.
 
-use cdb_tests::cell::Cell;
-use cdb_tests::orders::market_buy;
+use cdb_tests::cell::{Cell, WIDE};
+use cdb_tests::orders::{market_buy, resting_buy};
 use serde_json::json;
+
+#[tokio::test]
+async fn when_the_breaker_opens_open_buys_are_cancelled_where_the_owner_wants_that() {
+    let settings = format!("{WIDE}CIRCUIT_OPEN_ACTION=cancel\n");
+    let cell = Cell::start_with(&settings, &["--unlimited-exchange", "--balance", "USDT=100000"]).await;
+    cell.put(&resting_buy("rest-1", "0.01").to_string()).await;
+    cell.until("it rests", async || cell.state_of("rest-1").await.as_deref() == Some("New")).await;
+    assert!(cell.cdb(&["breaker", "trip", "--reason", "drill"]).status.success());
+    cell.until("it is cancelled", async || cell.state_of("rest-1").await.as_deref() == Some("Canceled")).await;
+}
 
 #[tokio::test]
 async fn a_foreign_order_opens_the_breaker_until_an_operator_resets_it_and_is_reported_once() {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cdb_core::ids::{ClOrdId, EntryId, Symbol};
 use cdb_core::lifecycle::{Observation, Seen, TrackedOrder};
+use cdb_core::order::Side;
 use cdb_core::report::{ExecType, Execution, ExecutionReport, Finding, Mode, OrdStatus, Source};
 use cdb_core::time::Timestamp;
 use cdb_io::audit_log::{AuditLog, Entry};
@@ -23,6 +24,8 @@ pub struct Tracked {
     pub id: ClOrdId,
     /// Its symbol, which never changes.
     pub symbol: Symbol,
+    /// Its side, which never changes.
+    pub side: Side,
     /// The order; locked while one change is applied, recorded and published.
     pub order: AsyncMutex<TrackedOrder>,
     /// Told after each change.
@@ -81,8 +84,9 @@ impl Book {
 
     /// Takes an order in. One that is in the book already stays what it is.
     pub fn track(&self, order: TrackedOrder) -> Arc<Tracked> {
-        let (id, symbol) = (order.order.cl_ord_id.clone(), order.order.symbol.clone());
-        let tracked = || Tracked { id: id.clone(), symbol, order: AsyncMutex::new(order), changed: Notify::new() };
+        let (id, symbol, side) = (order.order.cl_ord_id.clone(), order.order.symbol.clone(), order.order.side);
+        let tracked =
+            || Tracked { id: id.clone(), symbol, side, order: AsyncMutex::new(order), changed: Notify::new() };
         Arc::clone(self.orders().entry(id.clone()).or_insert_with(|| Arc::new(tracked())))
     }
 
@@ -96,13 +100,11 @@ impl Book {
         self.orders().values().cloned().collect()
     }
 
-    /// ClOrdIDs of orders of a symbol (or of all) that have not ended; one that is being changed counts.
-    pub fn open_ids(&self, symbol: Option<&Symbol>) -> Vec<ClOrdId> {
-        let is_meant = |tracked: &&Arc<Tracked>| {
-            symbol.is_none_or(|symbol| *symbol == tracked.symbol)
-                && tracked.order.try_lock().map_or(true, |order| !order.status.is_final())
-        };
-        self.orders().values().filter(is_meant).map(|tracked| tracked.id.clone()).collect()
+    /// ClOrdIDs of wanted orders that have not ended; one that is being changed counts as open.
+    pub fn open_ids(&self, is_wanted: impl Fn(&Tracked) -> bool) -> Vec<ClOrdId> {
+        let is_open = |tracked: &&Arc<Tracked>| tracked.order.try_lock().map_or(true, |order| !order.status.is_final());
+        let orders = self.orders();
+        orders.values().filter(|tracked| is_wanted(tracked)).filter(is_open).map(|tracked| tracked.id.clone()).collect()
     }
 
     /// Symbols of all orders in the book.

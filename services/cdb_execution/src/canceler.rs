@@ -52,7 +52,7 @@ impl Canceler {
                 let is_meant = |one: &cdb_core::ids::Symbol| symbol.as_ref().is_none_or(|wanted| wanted == one);
                 let mut ids: Vec<ClOrdId> =
                     in_line.filter(|order| is_meant(&order.symbol)).map(|order| order.cl_ord_id.clone()).collect();
-                ids.extend(self.book.open_ids(symbol.as_ref()));
+                ids.extend(self.book.open_ids(|tracked| is_meant(&tracked.symbol)));
                 ids
             }
         }
@@ -72,7 +72,11 @@ impl Canceler {
         });
     }
 
-    async fn cancel(&self, cancel: &ClOrdId, target: &ClOrdId) -> anyhow::Result<()> {
+    /// Cancels one order; how it went is in the reports.
+    ///
+    /// # Errors
+    /// The audit trail or Redis failed.
+    pub async fn cancel(&self, cancel: &ClOrdId, target: &ClOrdId) -> anyhow::Result<()> {
         // In line: taken out, unless it is being asked for right now; then it leaves the line one way or the other.
         while self.sender.is_waiting(target) {
             if let Some(wanted) = self.sender.withdraw(target) {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use cdb_core::ids::Symbol;
-use cdb_core::limits::Limits;
+use cdb_core::limits::{CircuitOpenAction, Limits};
 use cdb_core::report::Mode;
 use cdb_core::verdict::VerdictKey;
 use cdb_io::config::{Environment, ServiceConfig};
@@ -35,6 +35,8 @@ pub struct Config {
     pub symbols: BTreeSet<Symbol>,
     /// What becomes of open orders while everything is stopped.
     pub stop_action: StopAction,
+    /// What becomes of open buys while the breaker is open.
+    pub circuit_open_action: CircuitOpenAction,
 }
 
 /// `EMERGENCY_STOP_ACTION`
@@ -87,6 +89,7 @@ impl Config {
                     budgets,
                     symbols: limits.allowed_symbols,
                     stop_action,
+                    circuit_open_action: limits.circuit_open_action,
                 })
             }
             (limits, ..) => {

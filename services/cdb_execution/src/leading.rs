@@ -227,6 +227,7 @@ async fn lead(
     crew.spawn("reconcile", reconcile::run(config.clone(), book.clone(), venue.clone(), known));
     let sweeping = stop_sweep::run(config.clone(), book.clone(), venue.clone(), tracker.clone(), sender.clone());
     crew.spawn("stop", sweeping);
+    crew.spawn("breaker", stop_sweep::watch_breaker(config.clone(), book.clone(), canceler.clone()));
     crew.spawn("market", market::run(config.clone(), venue.clone(), redis));
     crew.spawn("tracker", tracker.clone().run());
     crew.spawn("account", account::run(book.clone(), venue, tracker, sender.clone()));
