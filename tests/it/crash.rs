@@ -40,6 +40,12 @@ async fn assert_everything_agrees(cell: &Cell, count: usize) {
         *posts.entry(post["client_id"].as_str().unwrap().to_owned()).or_default() += 1;
     }
     assert!(posts.values().all(|times| *times == 1), "sent more than once: {posts:?}");
+    // The stand-in accepts a used client id as a second order, so two orders of one id would show here as well.
+    let mut orders_of: BTreeMap<String, usize> = BTreeMap::new();
+    for order in cell.admin("/orders").await.as_array().unwrap() {
+        *orders_of.entry(order["client_id"].as_str().unwrap().to_owned()).or_default() += 1;
+    }
+    assert!(orders_of.values().all(|times| *times == 1), "two orders of one id: {orders_of:?}");
 
     let reports = cell.reports().await;
     let orders = cell.admin("/orders").await;
@@ -96,6 +102,28 @@ async fn survives(part: &str) {
     cell.until("all are answered", async || cell.stream("cdb:verdicts").await.len() >= ORDERS).await;
     cell.until("all have ended", async || all_ended(&cell).await).await;
     assert_everything_agrees(&cell, ORDERS).await;
+}
+
+#[tokio::test]
+async fn killing_redis_between_two_bursts_loses_and_doubles_nothing() {
+    let cell = Cell::start().await;
+    for n in 0..ORDERS / 2 {
+        cell.put(&market_buy(&format!("before-{n}"), "0.001").to_string()).await;
+    }
+    cell.kill("redis");
+    cell.until("it may trade again", async || cell.status().await["may_trade"] == true).await;
+    cell.until("this test is connected again", async || cell.is_connected().await).await;
+    for n in 0..ORDERS / 2 {
+        cell.put(&market_buy(&format!("after-{n}"), "0.001").to_string()).await;
+    }
+    cell.until("all are answered", async || cell.stream("cdb:verdicts").await.len() >= ORDERS).await;
+    cell.until("all have ended", async || all_ended(&cell).await).await;
+    assert_everything_agrees(&cell, ORDERS).await;
+}
+
+#[tokio::test]
+async fn killing_the_stand_in_in_a_burst_loses_and_doubles_nothing() {
+    survives("exchange").await;
 }
 
 #[tokio::test]

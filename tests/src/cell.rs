@@ -192,6 +192,12 @@ impl Cell {
         tokio::task::spawn_blocking(run).await.expect("cdb status")
     }
 
+    /// Whether Redis answers this test.
+    pub async fn is_connected(&self) -> bool {
+        let pong: redis::RedisResult<String> = redis::cmd("PING").query_async(&mut self.operator.commands()).await;
+        pong.is_ok()
+    }
+
     /// Puts text on `cdb:orders`; its entry.
     ///
     /// # Panics
@@ -305,13 +311,21 @@ impl Cell {
     /// # Panics
     /// The part is not running.
     pub fn kill(&self, part: &str) {
+        self.signal(part, Signal::KILL);
+    }
+
+    /// Sends a part a signal.
+    ///
+    /// # Panics
+    /// The part is not running.
+    pub fn signal(&self, part: &str, signal: Signal) {
         let description = self.description();
         let pid = match part {
             "redis" | "postgres" | "exchange" => &description[part]["pid"],
             service => &description["services"][service]["pid"],
         };
         let pid = pid.as_i64().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
-        kill_process(pid.expect("a running part"), Signal::KILL).expect("a living process");
+        kill_process(pid.expect("a running part"), signal).expect("a living process");
     }
 
     /// Waits until a condition holds.
@@ -410,11 +424,6 @@ async fn connect(description: &Value, user: &str) -> Bus {
 }
 
 fn http() -> reqwest::Client {
-    let tls = rustls::ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
-        .with_safe_default_protocol_versions()
-        .expect("TLS")
-        .with_root_certificates(rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() })
-        .with_no_client_auth();
-    let client = reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy();
-    client.timeout(Duration::from_secs(10)).build().expect("an HTTP client")
+    let builder = cdb_mexc::http::builder().expect("TLS");
+    builder.timeout(Duration::from_secs(10)).build().expect("an HTTP client")
 }

@@ -2,11 +2,11 @@
 //! verdict. A new check is a new row here, a new [`Reason`], a line in `docs/limits.md` and a test.
 
 pub mod admission; // identity, age, stops, lost state, breaker
-pub mod exposure; // all positions together, balance
-pub mod pace;
+pub mod symbol; // allow-lists, tradability, increments
 pub mod price; // the reference price and the collar
 pub mod size; // order size and resulting position
-pub mod symbol; // allow-lists, tradability, increments // counts, throttles, duplicates, self-trade
+pub mod exposure; // all positions together, balance
+pub mod pace; // counts, throttles, duplicates, self-trade
 
 use std::fmt;
 

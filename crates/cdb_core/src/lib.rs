@@ -4,28 +4,28 @@
 //! Reading order:
 #![cfg_attr(not(test), deny(clippy::float_arithmetic, clippy::arithmetic_side_effects))]
 
-pub mod audit; // the tamper-evident chain of records
-pub mod breaker; // the circuit breaker's state machine
-pub mod checks; // the ordered table of checks
-pub mod command; // what strategies and operators may ask for
-pub mod desk; // the risk service's whole state: one order in, one decision out
-pub mod event; // what happened to the desk
-pub mod fields; // a JSON object read strictly, field by field
-pub mod gate; // the specification of the atomic admission
-pub mod ids; // names of orders, trades, strategies, symbols
-pub mod lifecycle; // how reports move an order, whatever their order of arrival
-pub mod limits; // the owner's limits, read from names and texts
-pub mod market; // the reference price and how old it is
 pub mod money; // prices, quantities, amounts: decimals that cannot be mixed up
+pub mod ids; // names of orders, trades, strategies, symbols
+pub mod time; // UTC milliseconds and the UTC day
+pub mod fields; // a JSON object read strictly, field by field
 pub mod order; // what an order is
-pub mod pnl; // the day's result and the fall from the peak
+pub mod command; // what strategies and operators may ask for
+pub mod reason; // every reason for which an order is refused
+pub mod symbol_rules; // what the exchange allows on a symbol
+pub mod market; // the reference price and how old it is
+pub mod limits; // the owner's limits, read from names and texts
+pub mod window; // counting in sliding windows and UTC days
 pub mod portfolio; // balances, positions, open orders, exposure
 pub mod position; // quantity, cost and result out of fills
-pub mod reason; // every reason for which an order is refused
-pub mod report; // what happened to an order, and to the account
-pub mod secret;
-pub mod sending; // the only road from an approved order to a submission
-pub mod symbol_rules; // what the exchange allows on a symbol
-pub mod time; // UTC milliseconds and the UTC day
+pub mod pnl; // the day's result and the fall from the peak
+pub mod breaker; // the circuit breaker's state machine
+pub mod checks; // the ordered table of checks
+pub mod desk; // the risk service's whole state: one order in, one decision out
 pub mod verdict; // the signed answer to one order
-pub mod window; // counting in sliding windows and UTC days // what may never be printed
+pub mod gate; // the specification of the atomic admission
+pub mod sending; // the only road from an approved order to a submission
+pub mod lifecycle; // how reports move an order, whatever their order of arrival
+pub mod report; // what happened to an order, and to the account
+pub mod event; // what happened to the desk
+pub mod audit; // the tamper-evident chain of records
+pub mod secret; // what may never be printed

@@ -1,13 +1,13 @@
 //! The shell shared by the services: it moves bytes and decides nothing. Reading order:
 
-pub mod audit_log; // the audit chain on disk, group-committed
-pub mod bus; // connections to Redis and what is read from it
 pub mod clock; // wall, monotonic and boot time
 pub mod config; // a service's environment, all faults at once
-pub mod events; // what happened to the desk, published
-pub mod health; // progress, readiness, metrics over HTTP
-pub mod lease; // who leads
-pub mod scripts; // the Lua scripts, bound to one Redis process
 pub mod secret_file; // secrets out of files
-pub mod supervise;
-pub mod telemetry; // logs // a task that ends ends the process; SIGTERM drains
+pub mod bus; // connections to Redis and what is read from it
+pub mod scripts; // the Lua scripts, bound to one Redis process
+pub mod lease; // who leads
+pub mod audit_log; // the audit chain on disk, group-committed
+pub mod events; // what happened to the desk, published
+pub mod telemetry; // logs
+pub mod health; // progress, readiness, metrics over HTTP
+pub mod supervise; // a task that ends ends the process; SIGTERM drains

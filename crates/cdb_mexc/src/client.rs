@@ -13,6 +13,7 @@ use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 
 use crate::answer::{Meaning, Reply, Trouble, silence};
+use crate::http;
 use crate::signing::{Credentials, Query};
 use crate::wire::{self, Created, OrderList, ServerTime, VenueAccount, VenueOrder, VenueTrade, WireFault};
 
@@ -48,25 +49,14 @@ impl Client {
     /// # Errors
     /// The key has characters that no header can carry.
     pub fn new(base: &str, credentials: Credentials) -> Result<Self, &'static str> {
-        let tls = rustls::ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
-            .with_safe_default_protocol_versions()
-            .map_err(|_| "TLS 1.2 or 1.3 must be there")?
-            .with_root_certificates(rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() })
-            .with_no_client_auth();
         HeaderValue::from_str(credentials.api_key().expose())
             .map_err(|_| "the API key has characters that no header can carry")?;
-        let http = |connect_timeout| {
-            reqwest::Client::builder()
-                .tls_backend_preconfigured(tls.clone())
-                .timeout(ANSWER_TIMEOUT)
-                .connect_timeout(connect_timeout)
-                .redirect(reqwest::redirect::Policy::none())
-                .no_proxy()
-                .build()
-                .map_err(|_| "the HTTP client cannot be built")
+        let client = |connect_timeout| {
+            let builder = http::builder()?.timeout(ANSWER_TIMEOUT).connect_timeout(connect_timeout);
+            builder.build().map_err(|_| "the HTTP client cannot be built")
         };
         let order_connect = Duration::from_millis(u64::try_from(CONNECT_MS_MAX).unwrap_or_default());
-        let (http, orders) = (http(CONNECT_TIMEOUT)?, http(order_connect)?);
+        let (http, orders) = (client(CONNECT_TIMEOUT)?, client(order_connect)?);
         Ok(Self { http, orders, base: base.trim_end_matches('/').to_owned(), credentials })
     }
 

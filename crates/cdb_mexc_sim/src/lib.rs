@@ -3,18 +3,18 @@
 //! a misunderstanding on one side does not agree with itself on the other. Interface: `docs/stand-in.md`.
 //! Reading order:
 
+pub mod rules; // the symbols and what they allow
+pub mod market; // bid, ask, last, and the liquidity behind them
 pub mod account; // balances
-pub mod admin; // the interface for tests and scripts
-pub mod api; // the exchange's REST interface
+pub mod order; // orders and trades
+pub mod exchange; // matching
+pub mod error; // refusals with their codes
+pub mod params; // parameters of a request, raw and parsed
 pub mod auth; // key, signature, time window
 pub mod budget; // rate limits, as the exchange counts them
-pub mod error; // refusals with their codes
-pub mod exchange; // matching
 pub mod faults; // what is to go wrong
-pub mod market; // bid, ask, last, and the liquidity behind them
-pub mod order; // orders and trades
-pub mod params; // parameters of a request, raw and parsed
+pub mod state; // everything behind one lock
+pub mod api; // the exchange's REST interface
+pub mod admin; // the interface for tests and scripts
 pub mod replay; // recorded prints as a price path
-pub mod rules; // the symbols and what they allow
-pub mod server;
-pub mod state; // everything behind one lock // both interfaces on their ports
+pub mod server; // both interfaces on their ports

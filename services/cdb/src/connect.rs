@@ -29,17 +29,8 @@ pub async fn redis(cell: &Cell, user: &str) -> Result<Bus> {
 
 /// An HTTP client for addresses of the cell.
 pub fn http() -> Result<reqwest::Client> {
-    let tls = rustls::ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
-        .with_safe_default_protocol_versions()
-        .code(CONFIGURATION)?
-        .with_root_certificates(rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() })
-        .with_no_client_auth();
-    reqwest::Client::builder()
-        .tls_backend_preconfigured(tls)
-        .timeout(VIEW_TIMEOUT)
-        .no_proxy()
-        .build()
-        .code(CONFIGURATION)
+    let builder = cdb_mexc::http::builder().map_err(|problem| end(CONFIGURATION, problem))?;
+    builder.timeout(VIEW_TIMEOUT).build().code(CONFIGURATION)
 }
 
 /// One view of the monitor.

@@ -1,16 +1,16 @@
 //! `cdb`: the operator's command. Runs a cell, places orders, stops, resumes, shows, verifies.
 
 mod arguments; // what may be typed
-mod audit; // audit verify
-mod cell; // where a cell's parts are
-mod connect; // Redis and the monitor's views
-mod demo;
-mod desk; // stop, resume, status, orders, positions
-mod orders; // order new, cancel, cancel-all, from flags or files
 mod outcome; // exit codes
 mod output; // tables and JSON
+mod cell; // where a cell's parts are
+mod connect; // Redis and the monitor's views
+mod watch; // what becomes of orders
+mod orders; // order new, cancel, cancel-all, from flags or files
+mod desk; // stop, resume, status, orders, positions, breaker
+mod audit; // audit verify
 mod up; // running a cell
-mod watch; // what becomes of orders // the sample orders
+mod demo; // the sample orders
 
 use std::process::ExitCode;
 

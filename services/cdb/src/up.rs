@@ -2,9 +2,9 @@
 //! when it dies, and stopped in order. Nothing of the system's is touched.
 
 mod files; // secrets, ACL, configuration files
-mod ports;
+mod ports; // the cell's ports
+mod process; // one child
 mod postgres; // a private cluster
-mod process; // one child // the cell's ports
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

@@ -208,6 +208,8 @@ async fn lead(
     let approved: Vec<ApprovedOrder> = pending.iter().filter_map(|(_, verified)| approved_order(verified)).collect();
     let Recovered { unsettled, known } =
         recovery::recover(&book, &config.service.audit_dir, &approved, &config.verdict_key).await?;
+    // Prices go on while doubts are settled; only sending waits.
+    crew.spawn("market", market::run(config.clone(), venue.clone(), redis));
     for order in unsettled {
         let Some(tracked) = book.find(&order.cl_ord_id) else { continue };
         match order.doubt {
@@ -228,7 +230,6 @@ async fn lead(
     let sweeping = stop_sweep::run(config.clone(), book.clone(), venue.clone(), tracker.clone(), sender.clone());
     crew.spawn("stop", sweeping);
     crew.spawn("breaker", stop_sweep::watch_breaker(config.clone(), book.clone(), canceler.clone()));
-    crew.spawn("market", market::run(config.clone(), venue.clone(), redis));
     crew.spawn("tracker", tracker.clone().run());
     crew.spawn("account", account::run(book.clone(), venue, tracker, sender.clone()));
     crew.spawn("sender", sender.clone().run());

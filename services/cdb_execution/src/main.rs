@@ -3,20 +3,20 @@
 //! One instance sends, the one that holds the lease. An order's way: verdict, gate, durable audit record, request,
 //! answer, report. Whatever it does not know about an order it asks the exchange for; it never sends again.
 
-mod account; // balances at a moment when every fill is booked
-mod book; // the orders that were claimed, and what is recorded and published of them
-mod canceler; // cancels
 mod config; // settings
 mod gatekeeper; // the gate and the rate budgets, asked
-mod leading; // one term as the sending instance
-mod market; // prices and rules
-mod observe;
-mod reconcile; // orders that are not ours
+mod venue; // every call to the exchange, within its budget
+mod book; // the orders that were claimed, and what is recorded and published of them
 mod recovery; // what an earlier process left behind
 mod sender; // verdicts in, orders out
-mod stop_sweep; // cancels while stopped
+mod canceler; // cancels
 mod tracker; // what became of open and doubtful orders
-mod venue; // every call to the exchange, within its budget // one log line and one metric for each thing that happens
+mod stop_sweep; // cancels while stopped
+mod reconcile; // orders that are not ours
+mod market; // prices and rules
+mod account; // balances at a moment when every fill is booked
+mod leading; // one term as the sending instance
+mod observe; // one log line and one metric for each thing that happens
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -5,9 +5,9 @@
 
 mod config; // settings
 mod ledger; // the streams' entries as rows
-mod observe;
 mod projection; // the loop from the streams to the ledger
-mod views; // what the CLI and the console ask for // metrics
+mod views; // what the CLI and the console ask for
+mod observe; // metrics
 
 use std::process::ExitCode;
 

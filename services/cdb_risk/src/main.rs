@@ -5,12 +5,12 @@
 
 mod config; // settings
 mod data_set; // is this the Redis data set we know?
+mod stop_memory; // stops that Redis cannot make it forget
 mod feeds; // orders, reports and prices as they come in
 mod history; // rebuilding the desk after a start
+mod publish; // verdicts out, exactly one for each entry
 mod leading; // the loop of the deciding instance
 mod observe; // one log line and one metric for each thing that happens
-mod publish;
-mod stop_memory; // stops that Redis cannot make it forget // verdicts out, exactly one for each entry
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -1,0 +1,17 @@
+//! The one way in which HTTP clients are built: rustls with ring and a root set of its own, no proxy, no redirects.
+
+use reqwest::ClientBuilder;
+
+/// A client's beginning; the caller sets its time-outs.
+///
+/// # Errors
+/// The TLS library lacks TLS 1.2 and 1.3.
+pub fn builder() -> Result<ClientBuilder, &'static str> {
+    let tls = rustls::ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .map_err(|_| "TLS 1.2 or 1.3 must be there")?
+        .with_root_certificates(rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() })
+        .with_no_client_auth();
+    let builder = reqwest::Client::builder().tls_backend_preconfigured(tls);
+    Ok(builder.redirect(reqwest::redirect::Policy::none()).no_proxy())
+}

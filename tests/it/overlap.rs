@@ -1,0 +1,100 @@
+//! Two executors alive at once: the second waits for the lease, takes over when the first is paused past it, and the
+//! first comes back to a gate that knows its token is stale.
+
+use std::process::{Child, Command, Stdio};
+
+use cdb_tests::cell::{Cell, free_ports, programs};
+use cdb_tests::orders::market_buy;
+
+/// A second executor of the cell, with its own instance name and port; ends when it is dropped.
+struct Second(Child);
+
+impl Second {
+    fn start(cell: &Cell) -> Self {
+        let pid = cell.description()["services"]["cdb_execution"]["pid"].as_u64().unwrap();
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
+        let variables = environment.split(|byte| *byte == 0).filter_map(|pair| {
+            let (name, value) = std::str::from_utf8(pair).ok()?.split_once('=')?;
+            Some((name.to_owned(), value.to_owned()))
+        });
+        let log = std::fs::File::create(cell.file().with_file_name("logs").join("second.log")).unwrap();
+        let child = Command::new(programs().join("cdb_execution"))
+            .env_clear()
+            .envs(variables)
+            .env("CDB_INSTANCE", "2")
+            .env("HTTP_LISTEN", format!("127.0.0.1:{}", free_ports(1)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self(child)
+    }
+}
+
+impl Drop for Second {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _gone = self.0.kill();
+        let _gone = self.0.wait();
+    }
+}
+
+/// Puts orders until one of them is filled.
+async fn one_is_filled(cell: &Cell, name: &str) {
+    let count = std::cell::Cell::new(0_u32);
+    cell.until("an order is filled", async || {
+        count.set(count.get() + 1);
+        let id = format!("{name}-{}", count.get());
+        cell.put(&market_buy(&id, "0.001").to_string()).await;
+        let reports = cell.reports().await;
+        reports.iter().any(|(id, reports)| {
+            id.starts_with(name) && reports.last().is_some_and(|last| last["ord_status"] == "Filled")
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_paused_executor_is_replaced_and_sends_nothing_when_it_comes_back() {
+    let cell = Cell::start().await;
+    let _second = Second::start(&cell);
+    for n in 0..20 {
+        cell.put(&market_buy(&format!("first-{n}"), "0.001").to_string()).await;
+    }
+    // In the middle of its work, with sends in flight.
+    cell.signal("cdb_execution", rustix::process::Signal::STOP);
+    for n in 0..10 {
+        cell.put(&market_buy(&format!("paused-{n}"), "0.001").to_string()).await;
+    }
+    cell.until("the second leads", async || {
+        let events = cell.stream("cdb:events").await;
+        let leads =
+            events.iter().filter(|event| event["type"] == "lease_acquired" && event["service"] == "cdb_execution");
+        leads.count() == 2
+    })
+    .await;
+    // It first settles what the paused one left in doubt; orders meanwhile expire unsent.
+    one_is_filled(&cell, "second").await;
+    cell.signal("cdb_execution", rustix::process::Signal::CONT);
+    one_is_filled(&cell, "third").await;
+    cell.until("every approved order has ended", async || {
+        let reports = cell.reports().await;
+        let verdicts = cell.stream("cdb:verdicts").await;
+        let approved = verdicts.iter().filter(|verdict| verdict["decision"] == "approved");
+        approved.into_iter().all(|verdict| {
+            let last = reports.get(verdict["cl_ord_id"].as_str().unwrap()).and_then(|reports| reports.last());
+            last.is_some_and(|last| last["ord_status"] == "Filled" || last["ord_status"] == "Rejected")
+        })
+    })
+    .await;
+    let orders = cell.admin("/orders").await;
+    let mut ids: Vec<&str> =
+        orders.as_array().unwrap().iter().map(|order| order["client_id"].as_str().unwrap()).collect();
+    let count = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), count, "two orders of one id");
+    let output = cell.cdb(&["audit", "verify"]);
+    assert!(output.status.success(), "{output:?}");
+}
