@@ -110,7 +110,18 @@ async fn killing_redis_between_two_bursts_loses_and_doubles_nothing() {
     for n in 0..ORDERS / 2 {
         cell.put(&market_buy(&format!("before-{n}"), "0.001").to_string()).await;
     }
+    cell.until("they have ended", async || {
+        cell.stream("cdb:verdicts").await.len() == ORDERS / 2 && all_ended(&cell).await
+    })
+    .await;
+    let (epoch, reports) = (cell.value_of("cdb:epoch").await, cell.length_of("cdb:executions").await);
     cell.kill("redis");
+    cell.until("it is another Redis", async || cell.is_connected().await && cell.has_restarted().await).await;
+    // Redis replays its log as the default user, which must be allowed everything although nobody can be it: otherwise
+    // what scripts and transactions wrote is dropped without a word.
+    assert!(cell.length_of("cdb:executions").await >= reports, "reports are gone after a restart of Redis");
+    assert_eq!(cell.length_of("cdb:verdicts").await, ORDERS / 2, "verdicts are gone after a restart of Redis");
+    assert_eq!(cell.value_of("cdb:epoch").await, epoch);
     cell.until("it may trade again", async || cell.status().await["may_trade"] == true).await;
     cell.until("this test is connected again", async || cell.is_connected().await).await;
     for n in 0..ORDERS / 2 {

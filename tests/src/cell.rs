@@ -26,6 +26,7 @@ pub struct Cell {
     child: Child,
     http: reqwest::Client,
     operator: Bus,
+    first_run_id: String,
 }
 
 /// Limits wide enough that only what a test is about binds.
@@ -133,7 +134,8 @@ impl Cell {
         let (dir, child) = starting.done();
         let description = read_json(&file);
         let operator = connect(&description, "operator").await;
-        let cell = Self { dir, child, http: http(), operator };
+        let first_run_id = cdb_io::bus::run_id(&mut operator.commands()).await.expect("INFO");
+        let cell = Self { dir, child, http: http(), operator, first_run_id };
         cell.until("risk approves", async || cell.status().await["may_trade"] == true).await;
         cell
     }
@@ -196,6 +198,20 @@ impl Cell {
     pub async fn is_connected(&self) -> bool {
         let pong: redis::RedisResult<String> = redis::cmd("PING").query_async(&mut self.operator.commands()).await;
         pong.is_ok()
+    }
+
+    /// A string key's value.
+    ///
+    /// # Panics
+    /// Redis does not answer.
+    pub async fn value_of(&self, key: &str) -> Option<String> {
+        redis::cmd("GET").arg(key).query_async(&mut self.operator.commands()).await.expect("GET")
+    }
+
+    /// Whether Redis is another process than when this cell started.
+    pub async fn has_restarted(&self) -> bool {
+        let run_id = cdb_io::bus::run_id(&mut self.operator.commands()).await;
+        run_id.is_ok_and(|run_id| run_id != self.first_run_id)
     }
 
     /// Puts text on `cdb:orders`; its entry.
