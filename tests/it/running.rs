@@ -24,6 +24,16 @@ async fn a_second_cell_in_the_same_directory_is_refused_and_the_first_lives_on()
     assert_eq!(cell.status().await["may_trade"], true);
 }
 
+#[tokio::test]
+async fn when_cdb_up_is_killed_outright_its_children_end_as_well() {
+    let cell = Cell::start().await;
+    let port = u16::try_from(cell.description()["redis"]["port"].as_u64().unwrap()).unwrap();
+    cell.kill_up();
+    cell.until("Redis is gone", async || TcpListener::bind(("127.0.0.1", port)).is_ok()).await;
+    let risk = cell.description()["services"]["cdb_risk"]["pid"].as_u64().unwrap();
+    cell.until("risk is gone", async || !std::path::Path::new(&format!("/proc/{risk}")).exists()).await;
+}
+
 #[test]
 fn a_port_in_use_is_named_and_nothing_is_left_running() {
     let dir = tempfile::tempdir().unwrap();

@@ -5,6 +5,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use cdb_io::bus::Bus;
@@ -58,17 +59,27 @@ pub fn programs() -> PathBuf {
     if dir.ends_with("deps") { dir.parent().expect("target/<profile>").to_owned() } else { dir.to_owned() }
 }
 
-/// The first of `count` neighbouring ports that nobody uses.
+/// Port ranges that this process has taken, held until it ends.
+static TAKEN: Mutex<Vec<fs::File>> = Mutex::new(Vec::new());
+/// Ports in a range.
+const RANGE: u16 = 16;
+
+/// The first of `count` neighbouring ports that nobody uses and no other test takes.
 ///
 /// # Panics
 /// There are none.
 #[must_use]
 pub fn free_ports(count: u16) -> u16 {
-    let seed = std::process::id().wrapping_mul(7_919) ^ u32::try_from(cdb_io::clock::boot_ms() & 0xffff).unwrap_or(0);
-    for attempt in 0..500_u32 {
-        let base = 20_000 + u16::try_from((seed.wrapping_add(attempt * 131)) % 12_000).unwrap_or(0);
-        let are_free = (base..base + count).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok());
-        if are_free {
+    assert!(count <= RANGE, "a range has {RANGE} ports");
+    for range in 0..700_u16 {
+        let lock = std::env::temp_dir().join(format!("cdb-test-ports-{range}.lock"));
+        let file = fs::File::create(lock).expect("a lock file");
+        if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+            continue;
+        }
+        let base = 20_000 + range * RANGE;
+        if (base..base + count).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
+            TAKEN.lock().unwrap_or_else(PoisonError::into_inner).push(file);
             return base;
         }
     }
@@ -328,6 +339,15 @@ impl Cell {
     /// The part is not running.
     pub fn kill(&self, part: &str) {
         self.signal(part, Signal::KILL);
+    }
+
+    /// Kills `cdb up` itself with SIGKILL.
+    ///
+    /// # Panics
+    /// It is not running.
+    pub fn kill_up(&self) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        kill_process(pid.expect("a running cdb up"), Signal::KILL).expect("a living process");
     }
 
     /// Sends a part a signal.

@@ -26,6 +26,8 @@ pub struct Cell {
     pub services: BTreeMap<String, Service>,
     /// The audit trail.
     pub audit_dir: PathBuf,
+    /// The page that shows the desk.
+    pub console: String,
 }
 
 /// Redis and who may speak to it.

@@ -189,6 +189,7 @@ fn describe(dir: &Path, ports: &Ports, secrets: &Secrets) -> Cell {
             service("cdb_monitor", ports.monitor),
         ]),
         audit_dir: dir.join("audit"),
+        console: format!("http://127.0.0.1:{}/", ports.monitor),
     }
 }
 
@@ -347,6 +348,9 @@ impl Desk {
         println!("{}", output::bold("The cell is running. Ctrl-C stops it."));
         for (name, service) in &cell.services {
             println!("  {name:<14} {}/metrics  /readyz", service.url);
+        }
+        if let Some(monitor) = cell.services.get("cdb_monitor") {
+            println!("  {:<14} {}/", "console", monitor.url);
         }
         if let Some(exchange) = &cell.exchange {
             println!("  {:<14} {}  (admin {})", "stand-in", exchange.url, exchange.admin_url);

@@ -34,7 +34,7 @@ async fn serve() -> anyhow::Result<()> {
     let ledger = Ledger::open(&config).await?;
     let bus = Bus::connect(&config.service.redis).await?;
     let mut tasks = Tasks::default();
-    let views = views::routes(ledger.clone(), bus.clone());
+    let views = views::routes(ledger.clone(), bus.clone(), config.service.mode);
     let listen = config.service.http_listen;
     tasks.spawn("http", health::serve(listen, health.clone(), observer.registry(), views, tasks.shutdown()));
     for stream in projection::STREAMS {

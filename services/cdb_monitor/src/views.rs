@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -11,6 +11,7 @@ use cdb_core::market::Quote;
 use cdb_core::money::{Price, Qty};
 use cdb_core::order::Side;
 use cdb_core::position::Position;
+use cdb_core::report::Mode;
 use cdb_io::bus::{Bus, keys};
 use rust_decimal::Decimal;
 use serde::Deserialize;
@@ -27,15 +28,47 @@ const LIMIT_MAX: i64 = 10_000;
 struct Served {
     ledger: Ledger,
     bus: Bus,
+    mode: &'static str,
 }
 
 /// The routes.
-pub fn routes(ledger: Ledger, bus: Bus) -> Router {
+pub fn routes(ledger: Ledger, bus: Bus, mode: Mode) -> Router {
     Router::new()
+        .route("/", get(async || page("text/html; charset=utf-8", include_str!("console/index.html"))))
+        .route("/console.css", get(async || page("text/css", include_str!("console/console.css"))))
+        .route("/console.js", get(async || page("text/javascript", include_str!("console/console.js"))))
+        .route("/api/desk", get(desk))
         .route("/api/orders", get(orders))
         .route("/api/positions", get(positions))
         .route("/api/refusals", get(refusals))
-        .with_state(Served { ledger, bus })
+        .with_state(Served { ledger, bus, mode: mode.as_str() })
+}
+
+/// A file of the console, with headers that let it do nothing but show this desk.
+fn page(content_type: &'static str, text: &'static str) -> Response {
+    let policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; frame-ancestors 'none'";
+    let headers = [
+        (header::CONTENT_TYPE, content_type),
+        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    (headers, text).into_response()
+}
+
+/// Stop, permit and breaker as they stand.
+async fn desk(State(served): State<Served>) -> Result<Response, Failure> {
+    let mut pipeline = redis::pipe();
+    pipeline.get(keys::STOP).get(keys::PERMIT).hgetall(keys::BREAKER);
+    type Desk = (Option<String>, Option<String>, BTreeMap<String, String>);
+    let (stop, permit, breaker): Desk = pipeline.query_async(&mut served.bus.commands()).await?;
+    let state = breaker.get("state").map_or("unknown", String::as_str);
+    Ok(Json(json!({
+        "mode": served.mode, "stop": stop, "has_permit": permit.is_some(), "breaker": state,
+        "cause": breaker.get("cause"), "may_trade": stop.is_none() && permit.is_some() && state == "closed",
+    }))
+    .into_response())
 }
 
 #[derive(Deserialize)]

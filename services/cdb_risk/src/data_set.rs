@@ -22,6 +22,20 @@ pub struct DataSet {
     pub lost: Option<String>,
 }
 
+/// Refuses a Redis that could lose what it was told: without its log, or one that evicts keys (design §3).
+///
+/// # Errors
+/// Redis is unreachable, or is set up so.
+pub async fn must_keep_data(redis: &mut ConnectionManager) -> anyhow::Result<()> {
+    let info: String = redis::cmd("INFO").arg("everything").query_async(redis).await?;
+    let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    anyhow::ensure!(field("aof_enabled:") == Some("1"), "Redis keeps no log: set `appendonly yes`");
+    let policy = field("maxmemory_policy:").unwrap_or("unknown");
+    anyhow::ensure!(policy == "noeviction", "Redis may evict keys ({policy}): set `maxmemory-policy noeviction`");
+    anyhow::ensure!(field("aof_last_write_status:") == Some("ok"), "Redis cannot write its log: is the disk full?");
+    Ok(())
+}
+
 /// Reads the epoch, or sets it in an empty data set.
 ///
 /// # Errors

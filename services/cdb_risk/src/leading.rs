@@ -129,6 +129,7 @@ pub async fn term(
     mut shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let mut redis = bus.commands();
+    data_set::must_keep_data(&mut redis).await?;
     for stream in [keys::ORDERS, keys::VERDICTS] {
         bus::ensure_group(&mut redis, stream, if stream == keys::ORDERS { "cdb_risk" } else { "cdb_execution" })
             .await

@@ -143,7 +143,15 @@ impl Child {
 
 fn launch(plan: &Plan) -> Result<tokio::process::Child> {
     let log = OpenOptions::new().append(true).create(true).open(&plan.log).code(CONFIGURATION)?;
-    let mut command = Command::new(&plan.program);
+    // Where the system has the tool, a child also ends when this process is killed outright.
+    let mut command = match super::on_path("setpriv") {
+        Some(setpriv) => {
+            let mut command = Command::new(setpriv);
+            command.arg("--pdeathsig").arg(signal_name(plan.stop_signal)).arg("--").arg(&plan.program);
+            command
+        }
+        None => Command::new(&plan.program),
+    };
     command.args(&plan.arguments).env_clear().stdin(Stdio::null());
     for name in ["PATH", "LANG", "TZ", "RUST_LOG", "RUST_BACKTRACE"] {
         if let Some(value) = std::env::var_os(name) {
@@ -162,6 +170,14 @@ fn launch(plan: &Plan) -> Result<tokio::process::Child> {
     }
     let started = command.spawn();
     started.map_err(|error| end(CONFIGURATION, format!("{} cannot be started: {error}", plan.program.display())))
+}
+
+/// As `setpriv` wants it.
+const fn signal_name(signal: Signal) -> &'static str {
+    match signal {
+        Signal::INT => "INT",
+        _ => "TERM",
+    }
 }
 
 /// The last lines of a log.
