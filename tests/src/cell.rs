@@ -385,12 +385,8 @@ impl Cell {
 
 impl Drop for Cell {
     fn drop(&mut self) {
-        let postgres = self.description()["postgres"]["host"].as_str().unwrap_or_default().to_owned();
         end(&mut self.child);
-        if postgres.starts_with("/tmp/cdb-") {
-            // The cluster's data lies outside the cell's directory; it may be gone already.
-            let _gone = fs::remove_dir_all(postgres);
-        }
+        remove_ledger(self.dir.path());
     }
 }
 
@@ -415,9 +411,19 @@ impl Starting {
 
 impl Drop for Starting {
     fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
+        if let (Some(child), Some(dir)) = (&mut self.child, &self.dir) {
             end(child);
+            remove_ledger(dir.path());
         }
+    }
+}
+
+/// Removes the cluster's data, which lies outside the cell's directory.
+fn remove_ledger(dir: &Path) {
+    let home = fs::read_to_string(dir.join("cell/postgres-home")).unwrap_or_default();
+    if home.starts_with("/tmp/cdb-") {
+        // It may be gone already.
+        let _gone = fs::remove_dir_all(home);
     }
 }
 

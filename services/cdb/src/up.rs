@@ -58,13 +58,13 @@ pub async fn run(options: UpOptions) -> Result {
     if stays {
         desk.announce();
         tokio::select! {
-            died = desk.watch() => { desk.stop().await?; return died; }
+            died = desk.watch() => { desk.stop().await; return died; }
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
     }
     eprintln!("stopping ...");
-    desk.stop().await?;
+    desk.stop().await;
     demo
 }
 
@@ -93,12 +93,12 @@ async fn start(options: &UpOptions) -> Result<Desk> {
         fs::create_dir_all(dir.join(name)).code(CONFIGURATION)?;
     }
     files::write_redis(&dir, &ports, &secrets)?;
-    let mut cell = describe(&dir, &ports, &secrets);
-    let mut desk = Desk { dir: dir.clone(), cell: cell.clone(), children: Vec::new(), _lock: lock };
-    let started = desk.start_all(options, &ports, &tools, &variables, &mut cell).await;
+    let cell = describe(&dir, &ports, &secrets)?;
+    let mut desk = Desk { dir, cell, children: Vec::new(), _lock: lock };
+    let started = desk.start_all(options, &ports, &tools, &variables).await;
     if let Err(error) = started {
         eprintln!("stopping what had started ...");
-        desk.stop().await?;
+        desk.stop().await;
         return Err(error);
     }
     Ok(desk)
@@ -108,11 +108,9 @@ async fn start(options: &UpOptions) -> Result<Desk> {
 fn prepare_dir(options: &UpOptions) -> Result<PathBuf> {
     let dir = if options.demo { options.dir.join("demo") } else { options.dir.clone() };
     if options.demo && dir.exists() && dir.join(DEMO_FILE).exists() {
-        if let Ok(cell) = Cell::read(&dir.join(CELL_FILE)) {
-            postgres::remove_data(&cell.postgres);
-        }
         // A running demo holds the lock; its files are not touched.
         drop(lock(&dir)?);
+        postgres::remove_data(&dir);
         fs::remove_dir_all(&dir).code(CONFIGURATION)?;
     }
     fs::create_dir_all(&dir).code(CONFIGURATION)?;
@@ -162,12 +160,12 @@ fn on_path(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|dir| dir.join(name)).find(|path| path.is_file())
 }
 
-fn describe(dir: &Path, ports: &Ports, secrets: &Secrets) -> Cell {
+fn describe(dir: &Path, ports: &Ports, secrets: &Secrets) -> Result<Cell> {
     let service = |name: &str, port: u16| {
         let log = dir.join("logs").join(format!("{name}.log"));
         (name.to_owned(), Service { url: format!("http://127.0.0.1:{port}"), pid: None, log })
     };
-    Cell {
+    Ok(Cell {
         version: 1,
         mode: "paper".to_owned(),
         dir: dir.to_owned(),
@@ -182,7 +180,7 @@ fn describe(dir: &Path, ports: &Ports, secrets: &Secrets) -> Cell {
             admin_url: format!("http://127.0.0.1:{}", ports.exchange_admin),
             pid: None,
         }),
-        postgres: postgres::describe(dir, ports.postgres),
+        postgres: postgres::describe(dir, ports.postgres)?,
         services: BTreeMap::from([
             service("cdb_risk", ports.risk),
             service("cdb_execution", ports.execution),
@@ -190,7 +188,7 @@ fn describe(dir: &Path, ports: &Ports, secrets: &Secrets) -> Cell {
         ]),
         audit_dir: dir.join("audit"),
         console: format!("http://127.0.0.1:{}/", ports.monitor),
-    }
+    })
 }
 
 impl Desk {
@@ -204,8 +202,8 @@ impl Desk {
         ports: &Ports,
         tools: &Tools,
         variables: &BTreeMap<String, String>,
-        cell: &mut Cell,
     ) -> Result {
+        let ledger = self.cell.postgres.clone();
         let log = |name: &str| self.dir.join("logs").join(format!("{name}.log"));
         let secret = |name: &str| self.dir.join("secrets").join(name);
         let redis = Plan::new("redis", &tools.redis_server, log("redis")).arg(self.dir.join("redis/redis.conf"));
@@ -250,23 +248,21 @@ impl Desk {
             "cdb_monitor",
             ports.monitor,
             vec![
-                ("POSTGRES_HOST", cell.postgres.host.clone()),
-                ("POSTGRES_PORT", cell.postgres.port.to_string()),
-                ("POSTGRES_USER", cell.postgres.user.clone()),
-                ("POSTGRES_DB", cell.postgres.database.clone()),
+                ("POSTGRES_HOST", ledger.host.clone()),
+                ("POSTGRES_PORT", ledger.port.to_string()),
+                ("POSTGRES_USER", ledger.user.clone()),
+                ("POSTGRES_DB", ledger.database.clone()),
             ],
         );
-        let postgres = postgres::plan(&tools.postgres_bin, &cell.postgres, log("postgres"))?;
+        let postgres = postgres::plan(&tools.postgres_bin, &ledger, log("postgres"))?;
 
         progress("redis", ports.redis);
         self.spawn(redis)?;
         self.wait("redis", async || ports::answers(ports.redis).await).await?;
         progress("postgres", ports.postgres);
         self.spawn(postgres)?;
-        let bin = tools.postgres_bin.clone();
-        let of_cell = cell.postgres.clone();
-        self.wait("postgres", async || postgres::is_ready(&bin, &of_cell).await).await?;
-        postgres::create_database(&tools.postgres_bin, &cell.postgres).await?;
+        self.wait("postgres", async || postgres::is_ready(&tools.postgres_bin, &ledger).await).await?;
+        postgres::create_database(&tools.postgres_bin, &ledger).await?;
         progress("mexc-sim", ports.exchange);
         self.spawn(exchange)?;
         self.wait("mexc-sim", async || ports::answers(ports.exchange).await).await?;
@@ -335,11 +331,10 @@ impl Desk {
     }
 
     /// Stops everything, last started first.
-    async fn stop(&mut self) -> Result {
+    async fn stop(&mut self) {
         while let Some(child) = self.children.pop() {
             child.stop().await;
         }
-        Ok(())
     }
 
     fn announce(&self) {

@@ -46,13 +46,14 @@ impl Secrets {
     }
 }
 
-fn write_new(path: &Path, text: &str) -> Result {
+/// Writes a file that is not there yet, readable by its owner alone.
+pub fn write_new(path: &Path, text: &str) -> Result {
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).code(CONFIGURATION)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).code(CONFIGURATION)
 }
 
 /// 32 random bytes as hex.
-fn random_hex() -> Result<String> {
+pub fn random_hex() -> Result<String> {
     use std::io::Read as _;
     let mut bytes = [0_u8; 32];
     fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).code(CONFIGURATION)?;

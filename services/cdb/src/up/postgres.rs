@@ -6,9 +6,9 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
-use sha2::{Digest as _, Sha256};
 use tokio::process::Command;
 
+use super::files::{random_hex, write_new};
 use super::process::Plan;
 use crate::cell::Postgres;
 use crate::outcome::{CONFIGURATION, FAILURE, Result, WithCode as _, end};
@@ -32,12 +32,21 @@ pub fn find_bin() -> Option<PathBuf> {
     })
 }
 
+/// The file in the cell's directory that names the cluster's directory.
+const HOME_FILE: &str = "postgres-home";
+/// How the name of a cluster's directory begins.
+const HOME_PREFIX: &str = "/tmp/cdb-";
+
 /// Where the cluster is. The socket's path must be short, and the data must be reachable for the user that runs it,
-/// so both may lie outside the cell's directory.
-pub fn describe(dir: &Path, port: u16) -> Postgres {
-    let digest = hex::encode(Sha256::digest(dir.to_string_lossy().as_bytes()));
-    let socket_dir = format!("/tmp/cdb-{}", &digest[..12]);
-    Postgres { host: socket_dir, port, user: "cdb".to_owned(), database: "cdb".to_owned(), pid: None }
+/// so both lie outside the cell's directory, under a name that only the cell's own file knows: a cell whose directory
+/// was removed never finds the ledger of the one before.
+pub fn describe(dir: &Path, port: u16) -> Result<Postgres> {
+    let file = dir.join(HOME_FILE);
+    if !file.exists() {
+        write_new(&file, &format!("{HOME_PREFIX}{}", &random_hex()?[..12]))?;
+    }
+    let host = fs::read_to_string(&file).code(CONFIGURATION)?;
+    Ok(Postgres { host, port, user: "cdb".to_owned(), database: "cdb".to_owned(), pid: None })
 }
 
 fn data_dir(postgres: &Postgres) -> PathBuf {
@@ -45,10 +54,11 @@ fn data_dir(postgres: &Postgres) -> PathBuf {
 }
 
 /// Removes the data of an earlier demo.
-pub fn remove_data(postgres: &Postgres) {
-    if Path::new(&postgres.host).starts_with("/tmp") && postgres.host.contains("/cdb-") {
-        // It may be gone already.
-        let _gone = fs::remove_dir_all(&postgres.host);
+pub fn remove_data(dir: &Path) {
+    // It may never have come so far, or be gone already.
+    let home = fs::read_to_string(dir.join(HOME_FILE)).unwrap_or_default();
+    if home.starts_with(HOME_PREFIX) {
+        let _gone = fs::remove_dir_all(home);
     }
 }
 
@@ -134,5 +144,23 @@ pub async fn create_database(bin: &Path, postgres: &Postgres) -> Result {
         Ok(())
     } else {
         Err(end(FAILURE, format!("the ledger's database cannot be made: {text}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_keeps_its_ledger_and_a_new_cell_in_the_same_place_has_a_new_one() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("cell");
+        fs::create_dir(&dir).unwrap();
+        let first = describe(&dir, 1).unwrap().host;
+        assert!(first.starts_with(HOME_PREFIX) && first.len() > HOME_PREFIX.len());
+        assert_eq!(describe(&dir, 1).unwrap().host, first);
+        fs::remove_dir_all(&dir).unwrap();
+        fs::create_dir(&dir).unwrap();
+        assert_ne!(describe(&dir, 1).unwrap().host, first);
     }
 }
