@@ -145,12 +145,6 @@ impl TrackedOrder {
         self.ended.is_some_and(|ended| ended.executed_qty > self.cum_qty)
     }
 
-    /// Whether this trade is booked.
-    #[must_use]
-    pub fn has_booked(&self, trade_id: &TradeId) -> bool {
-        self.trades.contains(trade_id)
-    }
-
     /// Moves the order by one observation; the report of it, or `None` when nothing new was learnt.
     pub fn apply(&mut self, observation: Observation, seen: Seen) -> Option<ExecutionReport> {
         match observation {

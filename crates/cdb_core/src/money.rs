@@ -181,11 +181,6 @@ impl Qty {
     pub fn from_decimal(value: Decimal) -> Self {
         Self(value.max(Decimal::ZERO))
     }
-    /// Rounds down to a multiple of 10^-`decimals`.
-    #[must_use]
-    pub fn rounded_down(self, decimals: u32) -> Self {
-        Self(self.0.trunc_with_scale(decimals))
-    }
 }
 
 impl std::ops::Add for Qty {

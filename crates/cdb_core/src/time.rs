@@ -68,6 +68,14 @@ impl UtcDay {
     pub const fn number(self) -> i64 {
         self.0
     }
+    /// Reads `2026-11-25`; `None` for any other text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let date = chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
+        let day = Timestamp(date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_millis()).day();
+        // One spelling only: the library also takes blanks and missing zeros.
+        (day.to_string() == text).then_some(day)
+    }
     /// The day's first instant.
     #[must_use]
     pub const fn start(self) -> Timestamp {
@@ -95,5 +103,14 @@ mod tests {
         assert_eq!(midnight.day().to_string(), "2023-11-15");
         assert_eq!(midnight.plus_ms(-1).day().to_string(), "2023-11-14");
         assert_eq!(midnight.day().start(), midnight);
+    }
+
+    #[test]
+    fn a_day_reads_back_in_its_one_spelling() {
+        let day = UtcDay::from_number(20_000);
+        assert_eq!(UtcDay::parse(&day.to_string()), Some(day));
+        for bad in ["", "2026-1-05", "2026-02-30", " 2026-11-25", "2026-11-25 ", "26-11-25", "audit"] {
+            assert_eq!(UtcDay::parse(bad), None, "{bad:?}");
+        }
     }
 }

@@ -58,18 +58,12 @@ impl AuditLog {
     }
 }
 
-/// Opens a service's chain in `<dir>/<service>`, verifies what is there, and starts its writer. `each` sees every
-/// record already on disk, in order.
+/// Opens a service's chain in `<dir>/<service>`, verifies what is there, and starts its writer.
 ///
 /// # Errors
 /// The directory cannot be written, another writer holds it, or the chain is broken.
-pub fn open(
-    dir: &Path,
-    service: &str,
-    build: &str,
-    each: impl FnMut(&Record<'_>),
-) -> anyhow::Result<(AuditLog, WriterEnd)> {
-    let mut writer = Writer::open(&dir.join(service), service, build, each)?;
+pub fn open(dir: &Path, service: &str, build: &str) -> anyhow::Result<(AuditLog, WriterEnd)> {
+    let mut writer = Writer::open(&dir.join(service), service, build)?;
     let (jobs, queue) = mpsc::channel(QUEUE);
     let (failed, failure) = oneshot::channel();
     std::thread::Builder::new()
@@ -108,7 +102,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn open(dir: &Path, service: &str, build: &str, each: impl FnMut(&Record<'_>)) -> anyhow::Result<Self> {
+    fn open(dir: &Path, service: &str, build: &str) -> anyhow::Result<Self> {
         let place = || format!("audit directory {}", dir.display());
         if !dir.exists() {
             fs::create_dir_all(dir).with_context(place)?;
@@ -118,7 +112,7 @@ impl Writer {
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
             .with_context(|| format!("{}: another process writes it", place()))?;
         let torn = move_torn_tail_aside(dir)?;
-        let verifier = verify_dir(dir, each)?;
+        let verifier = verify_dir(dir, |_| {})?;
         if let Some(fault) = verifier.faults().first() {
             bail!("{}: {} line {}: {}", place(), fault.file, fault.line, fault.text);
         }
@@ -251,12 +245,7 @@ pub fn files(dir: &Path) -> anyhow::Result<Vec<(String, PathBuf)>> {
 }
 
 fn last_day(dir: &Path) -> anyhow::Result<Option<UtcDay>> {
-    let Some((_, path)) = files(dir)?.pop() else { return Ok(None) };
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-    let today = clock::now().day().number();
-    // Names are compared, not parsed: the file of some day within the last century carries exactly this name.
-    let day = (0..36_525).map(|back| UtcDay::from_number(today.saturating_add(1).saturating_sub(back)));
-    Ok(day.into_iter().find(|day| audit::file_name(*day) == name))
+    Ok(files(dir)?.pop().and_then(|(day, _)| UtcDay::parse(&day)))
 }
 
 /// Verifies all files of a chain; `each` sees every readable record.

@@ -6,9 +6,10 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use base64::Engine as _;
 use cdb_core::ids::EntryId;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection};
-use redis::streams::{StreamId, StreamRangeReply, StreamReadReply};
+use redis::streams::{StreamAutoClaimReply, StreamId, StreamRangeReply, StreamReadReply};
 use redis::{AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo, RedisResult};
 
 use crate::config::RedisConfig;
@@ -40,6 +41,10 @@ pub mod keys {
     pub const RULES: &str = "cdb:rules";
     /// Exists = stopped.
     pub const STOP: &str = "emergency_stop";
+    /// Stops of one symbol.
+    pub const STOP_SYMBOL: &str = "emergency_stop:symbol:";
+    /// Stops of one strategy.
+    pub const STOP_STRATEGY: &str = "emergency_stop:strategy:";
     /// The right to trade.
     pub const PERMIT: &str = "cdb:permit";
     /// The breaker.
@@ -50,14 +55,16 @@ pub mod keys {
     pub const RESULT: &str = "cdb:result";
     /// Identity of this data set.
     pub const EPOCH: &str = "cdb:epoch";
+    /// The epoch that an operator accepted by `cdb resume`.
+    pub const RESUMED: &str = "cdb:resumed";
+    /// Nothing is sent before this instant: the exchange wants silence.
+    pub const BAN: &str = "cdb:ban";
     /// ClOrdIDs of one day.
     pub const SEEN: &str = "cdb:seen:";
     /// Claims.
     pub const CLAIM: &str = "cdb:claim:";
     /// ClOrdIDs whose order is not final.
     pub const OPEN_CLAIMS: &str = "cdb:claims:open";
-    /// Leases.
-    pub const LEASE: &str = "cdb:lease:";
     /// Heartbeats.
     pub const HEARTBEAT: &str = "cdb:heartbeat:";
 }
@@ -83,6 +90,25 @@ impl Entry {
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&[u8]> {
         self.fields.iter().find(|(field, _)| field == name).map(|(_, bytes)| bytes.as_slice())
+    }
+
+    /// The bytes of the message; none when the field is missing, which no reader takes for a message.
+    #[must_use]
+    pub fn json(&self) -> &[u8] {
+        self.field("json").unwrap_or_default()
+    }
+
+    /// A field as text for a person; what is not UTF-8 is replaced.
+    #[must_use]
+    pub fn text(&self, name: &str) -> String {
+        String::from_utf8_lossy(self.field(name).unwrap_or_default()).into_owned()
+    }
+
+    /// All bytes of all fields in base64, as a dead letter keeps them.
+    #[must_use]
+    pub fn original(&self) -> String {
+        let bytes: Vec<u8> = self.fields.iter().flat_map(|(_, bytes)| bytes).copied().collect();
+        base64::engine::general_purpose::STANDARD.encode(bytes)
     }
 }
 
@@ -168,16 +194,7 @@ pub async fn ensure_group(
     }
 }
 
-/// Which entries a group read asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ask<'a> {
-    /// Entries that nobody has had, waiting up to [`BLOCK`].
-    New,
-    /// Entries this consumer has had after this id and not acknowledged.
-    OwnPending(&'a str),
-}
-
-/// Reads entries for a consumer of a group.
+/// Reads entries that no consumer of the group has had, waiting up to [`BLOCK`].
 ///
 /// # Errors
 /// Redis is unreachable, or the group is gone (code `NOGROUP`).
@@ -186,19 +203,11 @@ pub async fn read_group(
     stream: &str,
     group: &str,
     consumer: &str,
-    ask: Ask<'_>,
     count: usize,
 ) -> RedisResult<Vec<Entry>> {
     let mut command = redis::cmd("XREADGROUP");
-    command.arg("GROUP").arg(group).arg(consumer).arg("COUNT").arg(count);
-    let from = match ask {
-        Ask::New => {
-            command.arg("BLOCK").arg(u64::try_from(BLOCK.as_millis()).unwrap_or(1_000));
-            ">"
-        }
-        Ask::OwnPending(after) => after,
-    };
-    command.arg("STREAMS").arg(stream).arg(from);
+    command.arg("GROUP").arg(group).arg(consumer).arg("COUNT").arg(count).arg("BLOCK").arg(block_ms());
+    command.arg("STREAMS").arg(stream).arg(">");
     let reply: Option<StreamReadReply> = command.query_async(connection).await?;
     Ok(entries(reply))
 }
@@ -214,27 +223,89 @@ pub async fn read_after(
     count: usize,
 ) -> RedisResult<Vec<Entry>> {
     let mut command = redis::cmd("XREAD");
-    command.arg("COUNT").arg(count).arg("BLOCK").arg(u64::try_from(BLOCK.as_millis()).unwrap_or(1_000));
-    command.arg("STREAMS").arg(stream).arg(after);
+    command.arg("COUNT").arg(count).arg("BLOCK").arg(block_ms()).arg("STREAMS").arg(stream).arg(after);
     let reply: Option<StreamReadReply> = command.query_async(connection).await?;
     Ok(entries(reply))
 }
 
-/// Reads up to `count` entries after `after` at once; `0` = from the beginning.
-///
-/// # Errors
-/// Redis is unreachable.
-pub async fn range_after(
-    connection: &mut impl redis::aio::ConnectionLike,
-    stream: &str,
-    after: &str,
-    count: usize,
-) -> RedisResult<Vec<Entry>> {
-    let start = format!("({after}");
-    let mut command = redis::cmd("XRANGE");
-    command.arg(stream).arg(start).arg("+").arg("COUNT").arg(count);
-    let reply: StreamRangeReply = command.query_async(connection).await?;
-    Ok(reply.ids.into_iter().filter_map(entry).collect())
+fn block_ms() -> u64 {
+    u64::try_from(BLOCK.as_millis()).unwrap_or(1_000)
+}
+
+/// A whole stream from its beginning, page by page.
+pub struct Pages {
+    stream: &'static str,
+    after: String,
+}
+
+impl Pages {
+    /// Entries in a page.
+    const COUNT: usize = 1_000;
+
+    /// From the beginning.
+    #[must_use]
+    pub fn of(stream: &'static str) -> Self {
+        Self { stream, after: "0".to_owned() }
+    }
+
+    /// The id of the last entry read; `0` before the first.
+    #[must_use]
+    pub fn after(self) -> String {
+        self.after
+    }
+
+    /// The next page; `None` at the end.
+    ///
+    /// # Errors
+    /// Redis is unreachable.
+    pub async fn next(
+        &mut self,
+        connection: &mut impl redis::aio::ConnectionLike,
+    ) -> anyhow::Result<Option<Vec<Entry>>> {
+        let mut command = redis::cmd("XRANGE");
+        command.arg(self.stream).arg(format!("({}", self.after)).arg("+").arg("COUNT").arg(Self::COUNT);
+        let reply: StreamRangeReply =
+            command.query_async(connection).await.with_context(|| format!("reading {}", self.stream))?;
+        let entries: Vec<Entry> = reply.ids.into_iter().filter_map(entry).collect();
+        let Some(last) = entries.last() else { return Ok(None) };
+        self.after = last.id.to_string();
+        Ok(Some(entries))
+    }
+}
+
+/// Entries that some consumer of a group read and left unacknowledged, handed over to this consumer page by page.
+pub struct Left<'a> {
+    stream: &'static str,
+    group: &'static str,
+    consumer: &'a str,
+    idle_ms: u64,
+    /// Where the next page begins; `None` at the end.
+    start: Option<String>,
+}
+
+impl<'a> Left<'a> {
+    /// Those left for at least `idle_ms`.
+    #[must_use]
+    pub fn of(stream: &'static str, group: &'static str, consumer: &'a str, idle_ms: u64) -> Self {
+        Self { stream, group, consumer, idle_ms, start: Some("0-0".to_owned()) }
+    }
+
+    /// The next page of up to `count` entries, which may be empty; `None` at the end.
+    ///
+    /// # Errors
+    /// Redis is unreachable, or the group is gone (code `NOGROUP`).
+    pub async fn next(
+        &mut self,
+        connection: &mut impl redis::aio::ConnectionLike,
+        count: usize,
+    ) -> RedisResult<Option<Vec<Entry>>> {
+        let Some(start) = &self.start else { return Ok(None) };
+        let mut command = redis::cmd("XAUTOCLAIM");
+        command.arg(self.stream).arg(self.group).arg(self.consumer).arg(self.idle_ms).arg(start);
+        let reply: StreamAutoClaimReply = command.arg("COUNT").arg(count).query_async(connection).await?;
+        self.start = Some(reply.next_stream_id).filter(|next| next != "0-0");
+        Ok(Some(reply.claimed.into_iter().filter_map(entry).collect()))
+    }
 }
 
 fn entries(reply: Option<StreamReadReply>) -> Vec<Entry> {

@@ -59,17 +59,6 @@ impl Environment {
         }
     }
 
-    /// A text that must be there.
-    pub fn needed(&mut self, name: &str, what: &str) -> String {
-        match self.text(name) {
-            Some(text) => text.to_owned(),
-            None => {
-                self.fault(name, format!("is not set; it gives {what}"));
-                String::new()
-            }
-        }
-    }
-
     /// A secret that must be there.
     pub fn secret(&mut self, name: &str, mode: Mode) -> Option<Secret> {
         match secret_file::load(self, name, mode) {

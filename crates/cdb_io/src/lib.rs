@@ -3,9 +3,11 @@
 pub mod clock; // wall, monotonic and boot time
 pub mod config; // a service's environment, all faults at once
 pub mod secret_file; // secrets out of files
+pub mod durable_file; // small files, whole or not at all
 pub mod bus; // connections to Redis and what is read from it
 pub mod scripts; // the Lua scripts, bound to one Redis process
 pub mod lease; // who leads
+pub mod heartbeat; // which services live
 pub mod audit_log; // the audit chain on disk, group-committed
 pub mod events; // what happened to the desk, published
 pub mod telemetry; // logs

@@ -4,15 +4,16 @@
 //! caller then learns of the restart (which may have rolled data back) before anything was granted, without one
 //! extra round trip.
 
+use std::collections::BTreeMap;
+
 use redis::aio::ConnectionLike;
 use redis::{RedisError, RedisResult, Value};
-use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use crate::bus;
 
 /// Which script.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Script {
     /// Admission before a send.
     Gate,
@@ -41,17 +42,6 @@ impl Script {
             Self::Permit => include_str!("scripts/permit.lua"),
         }
     }
-
-    const fn index(self) -> usize {
-        match self {
-            Self::Gate => 0,
-            Self::Settle => 1,
-            Self::Verdict => 2,
-            Self::Lease => 3,
-            Self::Release => 4,
-            Self::Permit => 5,
-        }
-    }
 }
 
 /// Why a script did not run.
@@ -69,7 +59,7 @@ pub enum ScriptError {
 #[derive(Debug, Clone)]
 pub struct Scripts {
     run_id: String,
-    hashes: Vec<String>,
+    hashes: BTreeMap<Script, String>,
 }
 
 impl Scripts {
@@ -79,10 +69,10 @@ impl Scripts {
     /// Redis is unreachable or refuses.
     pub async fn bind(connection: &mut impl ConnectionLike) -> RedisResult<Self> {
         let run_id = bus::run_id(connection).await?;
-        let mut hashes = Vec::new();
+        let mut hashes = BTreeMap::new();
         for script in Script::ALL {
             let text = format!("local RUN_ID = '{run_id}'\n{}", script.text());
-            hashes.push(redis::cmd("SCRIPT").arg("LOAD").arg(text).query_async(connection).await?);
+            hashes.insert(script, redis::cmd("SCRIPT").arg("LOAD").arg(text).query_async(connection).await?);
         }
         Ok(Self { run_id, hashes })
     }
@@ -97,7 +87,7 @@ impl Scripts {
     #[must_use]
     pub fn command(&self, script: Script, arguments: &[&str]) -> redis::Cmd {
         let mut command = redis::cmd("EVALSHA");
-        command.arg(&self.hashes[script.index()]).arg(0).arg(arguments);
+        command.arg(&self.hashes[&script]).arg(0).arg(arguments);
         command
     }
 
@@ -127,16 +117,6 @@ pub fn outcome(reply: RedisResult<Value>) -> Result<Value, ScriptError> {
         Err(error) if error.code() == Some("NOSCRIPT") => Err(ScriptError::Unbound),
         Err(error) => Err(ScriptError::Redis(error)),
     }
-}
-
-/// A short identity of all scripts' texts, so that two builds that differ in them can be told apart.
-#[must_use]
-pub fn texts_fingerprint() -> String {
-    let mut digest = Sha256::new();
-    for script in Script::ALL {
-        digest.update(script.text());
-    }
-    digest.finalize().iter().take(4).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A reply that is one word.

@@ -26,8 +26,8 @@ pub struct Reply {
 pub struct Trouble {
     /// What it means.
     pub meaning: Meaning,
-    /// The exchange's code, where it gave one.
-    pub code: Option<i64>,
+    /// HTTP status of the answer that says so; `None` when none came, or when a success could not be read.
+    pub status: Option<u16>,
     /// For a person; never a URL or a header.
     pub text: String,
 }
@@ -77,7 +77,7 @@ impl Reply {
             Some(code) => format!("HTTP {} code {code}: {message}", self.status),
             None => format!("HTTP {} without a readable error", self.status),
         };
-        Err(Trouble { meaning: meaning(self.status, self.retry_after_s, code), code, text })
+        Err(Trouble { meaning: meaning(self.status, self.retry_after_s, code), status: Some(self.status), text })
     }
 }
 
@@ -129,7 +129,7 @@ pub fn silence(error: reqwest::Error) -> Trouble {
     } else {
         "the answer broke off"
     };
-    Trouble { meaning: Meaning::Unknown, code: None, text: what.to_owned() }
+    Trouble { meaning: Meaning::Unknown, status: None, text: what.to_owned() }
 }
 
 #[cfg(test)]

@@ -60,12 +60,6 @@ impl Client {
         Ok(Self { http, orders, base: base.trim_end_matches('/').to_owned(), credentials })
     }
 
-    /// The credentials in use.
-    #[must_use]
-    pub const fn credentials(&self) -> &Credentials {
-        &self.credentials
-    }
-
     async fn call(&self, method: Method, path: &str, query: &str, is_signed: bool) -> Result<Vec<u8>, Trouble> {
         let separator = if query.is_empty() { "" } else { "?" };
         let url = format!("{}/api/v3/{path}{separator}{query}", self.base);
@@ -85,7 +79,7 @@ impl Client {
         while let Some(chunk) = response.chunk().await.map_err(silence)? {
             if body.len().saturating_add(chunk.len()) > BODY_BYTES_MAX {
                 let text = format!("HTTP {status} with a body of over {BODY_BYTES_MAX} bytes");
-                return Err(Trouble { meaning: Meaning::Unknown, code: None, text });
+                return Err(Trouble { meaning: Meaning::Unknown, status: Some(status), text });
             }
             body.extend_from_slice(&chunk);
         }
@@ -223,7 +217,7 @@ impl Client {
 }
 
 fn unreadable(fault: WireFault) -> Trouble {
-    Trouble { meaning: Meaning::Unknown, code: None, text: fault.to_string() }
+    Trouble { meaning: Meaning::Unknown, status: None, text: fault.to_string() }
 }
 
 fn created(body: &[u8]) -> Result<OrderId, Trouble> {

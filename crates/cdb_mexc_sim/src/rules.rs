@@ -80,11 +80,6 @@ impl SymbolInfo {
     pub fn tick(&self) -> Decimal {
         Decimal::new(1, self.quote_precision)
     }
-    /// Quantity step.
-    #[must_use]
-    pub fn lot(&self) -> Decimal {
-        Decimal::new(1, self.base_asset_precision)
-    }
 }
 
 #[cfg(test)]

@@ -92,7 +92,7 @@ pub async fn clear_stop(bus: &Bus, at: &At, options: &ResumeOptions) -> Result {
     record(bus, at, EventType::Resumed, &options.reason, json!({"command": "resume", "key": key})).await?;
     let epoch: Option<String> = redis.get(keys::EPOCH).await.code(UNREACHABLE)?;
     if let Some(epoch) = epoch {
-        let () = redis.set("cdb:resumed", epoch).await.code(UNREACHABLE)?;
+        let () = redis.set(keys::RESUMED, epoch).await.code(UNREACHABLE)?;
     }
     let () = redis.del(&key).await.code(UNREACHABLE)?;
     Ok(())

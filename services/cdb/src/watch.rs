@@ -136,11 +136,9 @@ impl Watch {
     }
 
     fn take(&mut self, stream: &str, entry: &Entry) {
-        let json = entry.field("json").unwrap_or_default();
-        let text = |name: &str| String::from_utf8_lossy(entry.field(name).unwrap_or_default()).into_owned();
         match stream {
             keys::VERDICTS => {
-                if let Ok(verdict) = serde_json::from_slice::<Verdict>(json) {
+                if let Ok(verdict) = serde_json::from_slice::<Verdict>(entry.json()) {
                     self.verdict_entries.insert(entry.id.to_string(), verdict.cl_ord_id.clone());
                     let story = self.stories.entry(verdict.cl_ord_id.clone()).or_default();
                     story.verdicts += 1;
@@ -148,11 +146,11 @@ impl Watch {
                 }
             }
             keys::EXECUTIONS => {
-                if let Ok(Execution::ExecutionReport(report)) = Execution::parse(json) {
+                if let Ok(Execution::ExecutionReport(report)) = Execution::parse(entry.json()) {
                     self.stories.entry(report.cl_ord_id.to_string()).or_default().reports.push(*report);
                 }
             }
-            _ => self.dead.push(DeadLetter { entry: text("entry"), text: text("text") }),
+            _ => self.dead.push(DeadLetter { entry: entry.text("entry"), text: entry.text("text") }),
         }
     }
 

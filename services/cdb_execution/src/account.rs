@@ -9,7 +9,6 @@ use cdb_io::clock;
 use cdb_mexc::endpoint::{Endpoint, Priority};
 
 use crate::book::Book;
-use crate::gatekeeper::Settlement;
 use crate::sender::Sender;
 use crate::tracker::Tracker;
 use crate::venue::Venue;
@@ -76,6 +75,6 @@ async fn read(book: &Book, venue: &Venue, tracker: &Tracker, sender: &Sender, is
         ts: clock::now(),
         mode: book.mode(),
     });
-    book.gatekeeper().settle(Settlement { messages: vec![snapshot.to_json()], ..Settlement::default() }).await?;
+    book.gatekeeper().publish(vec![snapshot.to_json()]).await?;
     Ok(true)
 }

@@ -12,7 +12,6 @@ use cdb_mexc::answer::Meaning;
 use cdb_mexc::endpoint::{Endpoint, Priority};
 
 use crate::book::{Along, Book, Tracked};
-use crate::gatekeeper::Settlement;
 use crate::leading::Crew;
 use crate::sender::Sender;
 use crate::tracker::Tracker;
@@ -67,8 +66,7 @@ impl Canceler {
             for outcome in futures_util::future::join_all(each).await {
                 outcome?;
             }
-            let settlement = Settlement { verdict_entry: Some(&entry), ..Settlement::default() };
-            canceler.book.gatekeeper().settle(settlement).await
+            canceler.book.gatekeeper().acknowledge(&entry).await
         });
     }
 

@@ -130,6 +130,22 @@ impl Gatekeeper {
         Ok(())
     }
 
+    /// Acknowledges a verdict entry that is done.
+    ///
+    /// # Errors
+    /// As [`Self::settle`].
+    pub async fn acknowledge(&self, verdict_entry: &EntryId) -> anyhow::Result<()> {
+        self.settle(Settlement { verdict_entry: Some(verdict_entry), ..Settlement::default() }).await
+    }
+
+    /// Publishes messages on `cdb:executions`.
+    ///
+    /// # Errors
+    /// As [`Self::settle`].
+    pub async fn publish(&self, messages: Vec<String>) -> anyhow::Result<()> {
+        self.settle(Settlement { messages, ..Settlement::default() }).await
+    }
+
     /// The connection for plain commands.
     pub fn redis(&self) -> ConnectionManager {
         self.redis.clone()

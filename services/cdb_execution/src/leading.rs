@@ -5,24 +5,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use base64::Engine as _;
 use cdb_core::event::{Event, EventType};
 use cdb_core::ids::EntryId;
-use cdb_core::lifecycle::TrackedOrder;
 use cdb_core::report::Source;
 use cdb_core::sending::Sending;
-use cdb_core::verdict::{ApprovedCancel, ApprovedOrder, Verified, verify};
+use cdb_core::verdict::{ApprovedCancel, ApprovedOrder, BadVerdict, VerdictKey, Verified, verify};
 use cdb_io::audit_log::AuditLog;
-use cdb_io::bus::{self, Ask, Bus, Entry, keys};
+use cdb_io::bus::{self, Bus, Entry, Left, keys};
 use cdb_io::health::Health;
 use cdb_io::lease::{Asked, LEASE_RENEWAL, LEASE_TTL_MS, Lease};
 use cdb_io::scripts::Scripts;
 use cdb_io::supervise::Shutdown;
-use cdb_io::{clock, events};
+use cdb_io::{clock, events, heartbeat};
 use cdb_mexc::client::Client;
 use futures_util::FutureExt as _;
 use redis::aio::ConnectionManager;
-use redis::streams::StreamAutoClaimReply;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -30,7 +27,7 @@ use tokio::task::JoinSet;
 use crate::book::Book;
 use crate::canceler::Canceler;
 use crate::config::Config;
-use crate::gatekeeper::{Gatekeeper, Settlement};
+use crate::gatekeeper::Gatekeeper;
 use crate::observe::Observer;
 use crate::recovery::{self, Recovered};
 use crate::sender::{Sender, Wanted};
@@ -145,9 +142,8 @@ pub async fn term(process: &Process, mut shutdown: Shutdown) -> anyhow::Result<(
     };
     process.health.well("lease");
     let (crew, mut failed) = Crew::new();
-    let beat =
-        beat(redis.clone(), scripts.clone(), lease.clone(), token.clone(), process.health.clone(), config.clone());
-    crew.spawn("lease", beat);
+    let (health, service) = (process.health.clone(), config.service.service);
+    crew.spawn("lease", beat(redis.clone(), scripts.clone(), lease.clone(), token.clone(), health, service));
     let led = lead(process, &bus, scripts.clone(), token, &crew, &mut shutdown);
     let outcome = tokio::select! {
         outcome = led => outcome,
@@ -166,16 +162,14 @@ async fn beat(
     lease: Lease,
     token: String,
     health: Health,
-    config: Config,
+    service: &'static str,
 ) -> anyhow::Result<()> {
-    let key = format!("{}{}", keys::HEARTBEAT, config.service.service);
     loop {
         match lease.ask(&scripts, &mut redis).await? {
             Asked::Ours(current) if current == token => health.progress(),
             Asked::Ours(_) | Asked::Held | Asked::NoEpoch => bail!("the lease was lost"),
         }
-        let beat = json!({"build": cdb_io::config::BUILD, "ts": clock::now(), "leads": true}).to_string();
-        let () = redis::cmd("SET").arg(&key).arg(beat).arg("PX").arg(LEASE_TTL_MS).query_async(&mut redis).await?;
+        heartbeat::beat(&mut redis, service, Some(true), LEASE_TTL_MS).await?;
         tokio::time::sleep(LEASE_RENEWAL).await;
     }
 }
@@ -284,21 +278,11 @@ impl Intake<'_> {
     /// Verdicts that some instance had read and not acknowledged: all are ours, for we lead.
     async fn pending(&self, idle_for: Duration) -> anyhow::Result<Vec<(Entry, Verified)>> {
         let mut pending = Vec::new();
-        let mut start = "0-0".to_owned();
-        let service = self.process.config.service.service;
-        loop {
-            let mut command = redis::cmd("XAUTOCLAIM");
-            let idle_ms = u64::try_from(idle_for.as_millis()).unwrap_or(u64::MAX);
-            command
-                .arg(keys::VERDICTS)
-                .arg(service)
-                .arg(&self.process.config.service.instance)
-                .arg(idle_ms)
-                .arg(&start);
-            command.arg("COUNT").arg(BATCH);
-            let reply: StreamAutoClaimReply = command.query_async(&mut self.redis.clone()).await?;
-            start = reply.next_stream_id;
-            for entry in reply.claimed.into_iter().filter_map(bus::entry) {
+        let config = &self.process.config.service;
+        let idle_ms = u64::try_from(idle_for.as_millis()).unwrap_or(u64::MAX);
+        let mut left = Left::of(keys::VERDICTS, config.service, &config.instance, idle_ms);
+        while let Some(entries) = left.next(&mut self.redis.clone(), BATCH).await? {
+            for entry in entries {
                 if self.is_handed_on(&entry.id) {
                     continue;
                 }
@@ -306,10 +290,8 @@ impl Intake<'_> {
                     pending.push((entry, verified));
                 }
             }
-            if start == "0-0" {
-                return Ok(pending);
-            }
         }
+        Ok(pending)
     }
 
     fn is_handed_on(&self, entry: &EntryId) -> bool {
@@ -318,9 +300,7 @@ impl Intake<'_> {
 
     /// A genuine verdict, or `None` after what is none went to the dead letters.
     async fn verify(&self, entry: &Entry) -> anyhow::Result<Option<Verified>> {
-        let json = entry.field("json").unwrap_or_default();
-        let signature = entry.field("sig").and_then(|sig| std::str::from_utf8(sig).ok()).unwrap_or_default();
-        match verify(json, signature, &self.process.config.verdict_key) {
+        match verified(entry, &self.process.config.verdict_key) {
             Ok(verified) => Ok(Some(verified)),
             Err(bad) => {
                 self.bury(entry, "bad_verdict", &bad.to_string()).await?;
@@ -342,13 +322,11 @@ impl Intake<'_> {
 
     /// Puts an entry among the dead letters and acknowledges it.
     async fn bury(&self, entry: &Entry, reason: &str, text: &str) -> anyhow::Result<()> {
-        let original: Vec<u8> = entry.fields.iter().flat_map(|(_, bytes)| bytes).copied().collect();
-        let original = base64::engine::general_purpose::STANDARD.encode(original);
         let mut pipeline = redis::pipe();
         pipeline.atomic();
         let dead = pipeline.cmd("XADD").arg(keys::DEAD).arg("*").arg("stream").arg(keys::VERDICTS);
         dead.arg("entry").arg(entry.id.as_str()).arg("reason").arg(reason).arg("text").arg(text);
-        dead.arg("bytes").arg(original).arg("ts").arg(clock::now().millis()).ignore();
+        dead.arg("bytes").arg(entry.original()).arg("ts").arg(clock::now().millis()).ignore();
         let service = self.process.config.service.service;
         pipeline.cmd("XACK").arg(keys::VERDICTS).arg(service).arg(entry.id.as_str()).ignore();
         let () = pipeline.query_async(&mut self.redis.clone()).await?;
@@ -373,10 +351,7 @@ impl Intake<'_> {
         match verified {
             Verified::Approved(order) => sender.take(Wanted::new(entry.id, *order)).await,
             Verified::Cancel(cancel) => self.cancel(&entry, cancel, canceler).await,
-            Verified::Rejected(_) => {
-                let verdict_entry = Some(&entry.id);
-                self.gatekeeper.settle(Settlement { verdict_entry, ..Settlement::default() }).await
-            }
+            Verified::Rejected(_) => self.gatekeeper.acknowledge(&entry.id).await,
         }
     }
 
@@ -401,8 +376,7 @@ impl Intake<'_> {
         let config = &self.process.config.service;
         let mut reclaim = tokio::time::interval(RECLAIM);
         loop {
-            let read =
-                bus::read_group(&mut connection, keys::VERDICTS, config.service, &config.instance, Ask::New, BATCH);
+            let read = bus::read_group(&mut connection, keys::VERDICTS, config.service, &config.instance, BATCH);
             let entries = tokio::select! {
                 () = shutdown.asked() => return Ok(()),
                 entries = read => entries?,
@@ -422,7 +396,11 @@ impl Intake<'_> {
     }
 }
 
-/// An order that is known only by its approval.
-pub fn unsent(order: &ApprovedOrder) -> TrackedOrder {
-    TrackedOrder::new(order.order().clone())
+/// What an entry of `cdb:verdicts` says, if cdb_risk signed it.
+///
+/// # Errors
+/// It did not, or it cannot be read.
+pub fn verified(entry: &Entry, key: &VerdictKey) -> Result<Verified, BadVerdict> {
+    let signature = entry.field("sig").and_then(|sig| std::str::from_utf8(sig).ok()).unwrap_or_default();
+    verify(entry.json(), signature, key)
 }

@@ -44,8 +44,7 @@ async fn serve() -> anyhow::Result<()> {
     let config = Config::read().context("cdb_execution does not start")?;
     let health = Health::default();
     let observer = Observer::new(&config)?;
-    let (audit, writer_end) =
-        audit_log::open(&config.service.audit_dir, &config.audit_name(), cdb_io::config::BUILD, |_| {})?;
+    let (audit, writer_end) = audit_log::open(&config.service.audit_dir, &config.audit_name(), cdb_io::config::BUILD)?;
     let mut tasks = Tasks::default();
     let listen = config.service.http_listen;
     let served = health::serve(listen, health.clone(), observer.registry(), axum::Router::new(), tasks.shutdown());

@@ -15,7 +15,6 @@ use cdb_mexc::wire::VenueOrder;
 
 use crate::book::Book;
 use crate::config::Config;
-use crate::gatekeeper::Settlement;
 use crate::venue::Venue;
 
 /// How often the lists are compared.
@@ -76,6 +75,5 @@ async fn report(book: &Book, known: &Known, order: VenueOrder) -> anyhow::Result
         ts: clock::now(),
     };
     book.record_finding(&finding).await?;
-    let messages = vec![Execution::Finding(finding).to_json()];
-    book.gatekeeper().settle(Settlement { messages, ..Settlement::default() }).await
+    book.gatekeeper().publish(vec![Execution::Finding(finding).to_json()]).await
 }

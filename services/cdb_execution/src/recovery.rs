@@ -14,18 +14,16 @@ use cdb_core::ids::ClOrdId;
 use cdb_core::lifecycle::TrackedOrder;
 use cdb_core::order::NewOrder;
 use cdb_core::report::{Execution, ExecutionReport, Finding};
-use cdb_core::verdict::{ApprovedOrder, VerdictKey, Verified, verify};
+use cdb_core::verdict::{ApprovedOrder, VerdictKey, Verified};
 use cdb_io::audit_log;
-use cdb_io::bus::{self, keys};
+use cdb_io::bus::{Pages, keys};
 use redis::AsyncCommands as _;
 use serde::Deserialize;
 
 use crate::book::{Book, SUBMITTED};
 use crate::gatekeeper::Settlement;
+use crate::leading::verified;
 use crate::reconcile;
-
-/// Entries read at once.
-const PAGE: usize = 1_000;
 
 /// An order that the audit trail knows.
 struct Known {
@@ -194,13 +192,10 @@ fn read_trails(audit_dir: &Path) -> anyhow::Result<Trails> {
 async fn publish_missing(book: &Book, reports: &[ExecutionReport]) -> anyhow::Result<()> {
     let mut redis = book.gatekeeper().redis();
     let mut published = BTreeSet::new();
-    let mut after = "0".to_owned();
-    loop {
-        let entries = bus::range_after(&mut redis, keys::EXECUTIONS, &after, PAGE).await?;
-        let Some(last) = entries.last() else { break };
-        after = last.id.to_string();
+    let mut pages = Pages::of(keys::EXECUTIONS);
+    while let Some(entries) = pages.next(&mut redis).await? {
         for entry in &entries {
-            if let Ok(Execution::ExecutionReport(report)) = Execution::parse(entry.field("json").unwrap_or_default()) {
+            if let Ok(Execution::ExecutionReport(report)) = Execution::parse(entry.json()) {
                 published.insert((report.cl_ord_id, report.exec_id));
             }
         }
@@ -211,7 +206,7 @@ async fn publish_missing(book: &Book, reports: &[ExecutionReport]) -> anyhow::Re
         missing.map(|report| Execution::ExecutionReport(Box::new(report.clone())).to_json()).collect();
     if !messages.is_empty() {
         tracing::warn!(count = messages.len(), "publishing reports that an earlier process had only recorded");
-        book.gatekeeper().settle(Settlement { messages, ..Settlement::default() }).await?;
+        book.gatekeeper().publish(messages).await?;
     }
     Ok(())
 }
@@ -222,14 +217,10 @@ async fn order_in_verdicts(
     id: &ClOrdId,
     verdict_key: &VerdictKey,
 ) -> anyhow::Result<Option<NewOrder>> {
-    let mut after = "0".to_owned();
-    loop {
-        let entries = bus::range_after(redis, keys::VERDICTS, &after, PAGE).await?;
-        let Some(last) = entries.last() else { return Ok(None) };
-        after = last.id.to_string();
+    let mut pages = Pages::of(keys::VERDICTS);
+    while let Some(entries) = pages.next(redis).await? {
         for entry in &entries {
-            let signature = entry.field("sig").and_then(|sig| std::str::from_utf8(sig).ok()).unwrap_or_default();
-            match verify(entry.field("json").unwrap_or_default(), signature, verdict_key) {
+            match verified(entry, verdict_key) {
                 Ok(Verified::Approved(approved)) if &approved.order().cl_ord_id == id => {
                     return Ok(Some(approved.order().clone()));
                 }
@@ -237,6 +228,7 @@ async fn order_in_verdicts(
             }
         }
     }
+    Ok(None)
 }
 
 /// Puts a claim back that a rolled-back Redis has forgotten.

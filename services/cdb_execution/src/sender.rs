@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use cdb_core::gate::{Budget, Claim};
 use cdb_core::ids::{ClOrdId, EntryId};
-use cdb_core::lifecycle::Observation;
+use cdb_core::lifecycle::{Observation, TrackedOrder};
 use cdb_core::reason::GateRefusal;
 use cdb_core::report::Source;
 use cdb_core::sending::{Action, Input, Lookup, Sending, Submission};
@@ -21,9 +21,9 @@ use serde_json::to_value;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::book::{Along, Book, Tracked};
-use crate::leading::{Crew, unsent};
+use crate::leading::Crew;
 use crate::tracker::Tracker;
-use crate::venue::{Venue, is_answer};
+use crate::venue::{Venue, is_answered};
 
 /// Orders that may wait for a rate slot; one more is refused.
 const QUEUE_MAX: usize = 256;
@@ -119,7 +119,7 @@ impl Sender {
     pub async fn take(&self, wanted: Wanted) -> anyhow::Result<()> {
         if self.book.was_submitted(&wanted.order.order().cl_ord_id) {
             // A verdict delivered once more: its order lives or has lived.
-            return self.book.gatekeeper().settle(settled_entry(&wanted.entry)).await;
+            return self.book.gatekeeper().acknowledge(&wanted.entry).await;
         }
         let is_full = self.queue.lock().len() >= QUEUE_MAX;
         if is_full {
@@ -186,10 +186,10 @@ impl Sender {
             let flight = Arc::clone(&self.flights).acquire_owned().await?;
             match self.admit(&wanted).await? {
                 None => drop(flight),
-                Some(sending) => {
+                Some((tracked, sending)) => {
                     let sender = self.clone();
                     self.crew.spawn("send", async move {
-                        let Some((tracked, sending)) = sender.fly(&wanted, sending).await? else { return Ok(()) };
+                        let Some(sending) = sender.fly(&wanted, &tracked, sending).await? else { return Ok(()) };
                         let resolving = sender.resolve(tracked, sending, Source::Rest);
                         // Counted as a doubt from here on, no longer as a flight.
                         drop(flight);
@@ -200,13 +200,13 @@ impl Sender {
         }
     }
 
-    /// Takes the first in line through the gate; its claim when it was granted.
-    async fn admit(&self, wanted: &Wanted) -> anyhow::Result<Option<Sending>> {
+    /// Takes the first in line through the gate; the order and its claim when it was granted.
+    async fn admit(&self, wanted: &Wanted) -> anyhow::Result<Option<(Arc<Tracked>, Sending)>> {
         let id = &wanted.order.order().cl_ord_id;
         let along = Along { verdict_entry: Some(&wanted.entry), slots: None };
         if self.book.was_submitted(id) {
             self.queue.remove(id);
-            self.book.gatekeeper().settle(settled_entry(&wanted.entry)).await?;
+            self.book.gatekeeper().acknowledge(&wanted.entry).await?;
             return Ok(None);
         }
         let nonce = uuid::Uuid::now_v7().simple().to_string();
@@ -219,10 +219,10 @@ impl Sender {
         match sending.on(Input::Gate { answer, asked_at_ms }) {
             Action::WriteAudit => {
                 // In the book before it leaves the line: a cancel finds it in one of the two.
-                self.book.track(unsent(&wanted.order));
+                let tracked = self.book.track(unsent(&wanted.order));
                 self.book.mark_submitted(id.clone());
                 self.queue.remove(id);
-                Ok(Some(sending))
+                Ok(Some((tracked, sending)))
             }
             Action::AskAgainIn(ms) => {
                 wanted.is_asking.store(false, Ordering::Relaxed);
@@ -244,7 +244,7 @@ impl Sender {
             }
             Action::AlreadyClaimed => {
                 self.queue.remove(id);
-                self.book.gatekeeper().settle(settled_entry(&wanted.entry)).await?;
+                self.book.gatekeeper().acknowledge(&wanted.entry).await?;
                 Ok(None)
             }
             Action::StandDown => bail!("another instance sends"),
@@ -257,20 +257,18 @@ impl Sender {
     }
 
     /// Audit, request, answer. What is still in doubt comes back to be resolved.
-    async fn fly(&self, wanted: &Wanted, mut sending: Sending) -> anyhow::Result<Option<(Arc<Tracked>, Sending)>> {
+    async fn fly(&self, wanted: &Wanted, tracked: &Tracked, mut sending: Sending) -> anyhow::Result<Option<Sending>> {
         let Sending::Granted { claim, .. } = &sending else { bail!("only a granted order flies") };
         let claim = claim.clone();
-        let order = wanted.order.order();
-        let tracked = self.book.track(unsent(&wanted.order));
-        let command = cdb_core::command::Command::New(order.clone());
+        let command = cdb_core::command::Command::New(wanted.order.order().clone());
         let proof = self.book.record_submission(to_value(&command)?, &claim, &wanted.entry).await?;
         let action = sending.on(Input::AuditDurable { proof, now_ms: clock::monotonic_ms() });
         match action {
-            Action::Submit(submission) => self.submit(wanted, &tracked, &claim, submission, sending).await,
+            Action::Submit(submission) => self.submit(wanted, tracked, &claim, submission, sending).await,
             Action::LearnThenQueryIn(observation, _) => {
                 let along = Along { verdict_entry: Some(&wanted.entry), slots: None };
-                self.book.learn(&tracked, observation, Source::Gate, clock::now(), along).await?;
-                Ok(Some((tracked, sending)))
+                self.book.learn(tracked, observation, Source::Gate, clock::now(), along).await?;
+                Ok(Some(sending))
             }
             other => bail!("a durable record led to {other:?}"),
         }
@@ -279,36 +277,35 @@ impl Sender {
     async fn submit(
         &self,
         wanted: &Wanted,
-        tracked: &Arc<Tracked>,
+        tracked: &Tracked,
         claim: &Claim,
         submission: Submission,
         mut sending: Sending,
-    ) -> anyhow::Result<Option<(Arc<Tracked>, Sending)>> {
+    ) -> anyhow::Result<Option<Sending>> {
         let begun = Instant::now();
         let (answer, trouble) = self.venue.client.place(submission).await;
         self.venue.observe_placed(begun.elapsed(), trouble.as_ref());
         let budgets = self.order_budgets();
-        let slots = is_answer(trouble.as_ref()).then_some((claim.nonce.as_str(), budgets.as_slice()));
+        let slots = is_answered(trouble.as_ref()).then_some((claim.nonce.as_str(), budgets.as_slice()));
         let along = Along { verdict_entry: Some(&wanted.entry), slots };
         if let Some(trouble) = &trouble {
             self.venue.heed(trouble).await?;
         }
-        let outcome = match sending.on(Input::Venue { answer, now_ms: clock::monotonic_ms() }) {
+        match sending.on(Input::Venue { answer, now_ms: clock::monotonic_ms() }) {
             Action::Learn(observation) => {
                 let is_accepted = matches!(observation, Observation::Accepted { .. });
                 self.book.learn(tracked, observation, Source::Rest, self.venue.exchange_time(), along).await?;
                 if is_accepted {
-                    self.tracker.poke(&wanted.order.order().cl_ord_id);
+                    self.tracker.poke(&tracked.id);
                 }
-                None
+                Ok(None)
             }
             Action::LearnThenQueryIn(observation, _) => {
                 self.book.learn(tracked, observation, Source::Rest, clock::now(), along).await?;
-                Some((Arc::clone(tracked), sending))
+                Ok(Some(sending))
             }
             other => bail!("the exchange's answer led to {other:?}"),
-        };
-        Ok(outcome)
+        }
     }
 
     async fn refuse(&self, wanted: &Wanted, refusal: GateRefusal) -> anyhow::Result<()> {
@@ -347,23 +344,21 @@ impl Sender {
     }
 
     async fn find_out(&self, tracked: &Tracked, mut sending: Sending, source: Source) -> anyhow::Result<()> {
+        let Sending::InDoubt { pause_ms, .. } = &sending else { return Ok(()) };
+        let mut pause = *pause_ms;
         loop {
-            let Sending::InDoubt { pause_ms, .. } = &sending else { return Ok(()) };
-            let mut pause = *pause_ms;
-            loop {
-                tokio::time::sleep(Duration::from_millis(u64::try_from(pause).unwrap_or(0))).await;
-                let lookup = self.look_up(tracked).await?;
-                match sending.on(Input::Looked { lookup, now_ms: clock::monotonic_ms() }) {
-                    Action::QueryIn(ms) => pause = ms,
-                    Action::Learn(observation) => {
-                        self.book
-                            .learn(tracked, observation, source, self.venue.exchange_time(), Along::default())
-                            .await?;
-                        self.tracker.poke(&tracked.id);
-                        break;
-                    }
-                    other => bail!("a lookup led to {other:?}"),
+            tokio::time::sleep(Duration::from_millis(u64::try_from(pause).unwrap_or(0))).await;
+            let lookup = self.look_up(tracked).await?;
+            match sending.on(Input::Looked { lookup, now_ms: clock::monotonic_ms() }) {
+                Action::QueryIn(ms) => pause = ms,
+                // With this the outcome is known, and the order's life goes on with the tracker.
+                Action::Learn(observation) => {
+                    let at = self.venue.exchange_time();
+                    self.book.learn(tracked, observation, source, at, Along::default()).await?;
+                    self.tracker.poke(&tracked.id);
+                    return Ok(());
                 }
+                other => bail!("a lookup led to {other:?}"),
             }
         }
     }
@@ -434,6 +429,7 @@ fn found_lookup(found: VenueOrder) -> Lookup {
     Lookup::Found { order_id: found.order_id, status: found.status, executed_qty: found.executed_qty }
 }
 
-fn settled_entry(entry: &EntryId) -> crate::gatekeeper::Settlement<'_> {
-    crate::gatekeeper::Settlement { verdict_entry: Some(entry), ..crate::gatekeeper::Settlement::default() }
+/// An order that is known only by its approval.
+fn unsent(order: &ApprovedOrder) -> TrackedOrder {
+    TrackedOrder::new(order.order().clone())
 }

@@ -10,6 +10,7 @@ use cdb_core::lifecycle::Observation;
 use cdb_core::report::{Fill, Source};
 use cdb_core::time::Timestamp;
 use cdb_mexc::answer::Meaning;
+use cdb_mexc::client::Client;
 use cdb_mexc::endpoint::{Endpoint, Priority};
 use cdb_mexc::wire::{VenueOrder, VenueTrade};
 use tokio::sync::Notify;
@@ -95,17 +96,11 @@ impl Tracker {
     /// The audit trail or Redis failed.
     pub async fn look(&self, id: &ClOrdId) -> anyhow::Result<bool> {
         let Some(tracked) = self.book.find(id) else { return Ok(true) };
-        let symbol = {
-            let order = tracked.order.lock().await;
-            if order.is_settled() {
-                return Ok(true);
-            }
-            order.order.symbol.clone()
-        };
-        let answer = self
-            .venue
-            .call(Endpoint::QueryOrder, Priority::Query, async |client, stamp| client.query(&symbol, id, stamp).await)
-            .await?;
+        if tracked.order.lock().await.is_settled() {
+            return Ok(true);
+        }
+        let query = async |client: &Client, stamp| client.query(&tracked.symbol, id, stamp).await;
+        let answer = self.venue.call(Endpoint::QueryOrder, Priority::Query, query).await?;
         match answer {
             Ok(found) => {
                 self.take(&tracked, found).await?;
@@ -125,13 +120,12 @@ impl Tracker {
     /// # Errors
     /// The audit trail or Redis failed.
     pub async fn sweep(&self) -> anyhow::Result<()> {
-        let mut by_symbol: BTreeMap<Symbol, Vec<(ClOrdId, OrderId, Arc<Tracked>)>> = BTreeMap::new();
+        let mut by_symbol: BTreeMap<Symbol, Vec<(OrderId, Arc<Tracked>)>> = BTreeMap::new();
         for tracked in self.book.all() {
             let order = tracked.order.lock().await;
             if let (false, Some(order_id)) = (order.is_settled(), order.order_id.clone()) {
-                let (symbol, id) = (order.order.symbol.clone(), order.order.cl_ord_id.clone());
                 drop(order);
-                by_symbol.entry(symbol).or_default().push((id, order_id, tracked));
+                by_symbol.entry(tracked.symbol.clone()).or_default().push((order_id, tracked));
             }
         }
         for (symbol, orders) in by_symbol {
@@ -144,11 +138,11 @@ impl Tracker {
             let Ok(open) = answer else { continue };
             let mut open: BTreeMap<OrderId, VenueOrder> =
                 open.orders.into_iter().map(|order| (order.order_id.clone(), order)).collect();
-            for (id, order_id, tracked) in orders {
+            for (order_id, tracked) in orders {
                 match open.remove(&order_id) {
                     Some(found) => self.take(&tracked, found).await?,
                     None => {
-                        self.look(&id).await?;
+                        self.look(&tracked.id).await?;
                     }
                 }
             }
@@ -163,17 +157,10 @@ impl Tracker {
         let observation =
             Observation::Found { order_id: found.order_id, status: found.status, executed_qty: found.executed_qty };
         self.book.learn(tracked, observation, Source::Rest, at, Along::default()).await?;
-        let (symbol, is_short) = {
-            let order = tracked.order.lock().await;
-            (order.order.symbol.clone(), executed_qty > order.cum_qty)
-        };
+        let is_short = executed_qty > tracked.order.lock().await.cum_qty;
         if is_short {
-            let answer = self
-                .venue
-                .call(Endpoint::MyTrades, Priority::Query, async |client, stamp| {
-                    client.trades_of(&symbol, &order_id, stamp).await
-                })
-                .await?;
+            let trades = async |client: &Client, stamp| client.trades_of(&tracked.symbol, &order_id, stamp).await;
+            let answer = self.venue.call(Endpoint::MyTrades, Priority::Query, trades).await?;
             let Ok(mut trades) = answer else { return Ok(()) };
             trades.sort_by(|one, other| (one.time, &one.trade_id).cmp(&(other.time, &other.trade_id)));
             for trade in trades {

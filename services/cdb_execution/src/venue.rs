@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use cdb_core::gate::Answer;
 use cdb_core::time::Timestamp;
+use cdb_io::bus::keys;
 use cdb_io::clock;
 use cdb_mexc::answer::{Meaning, Trouble};
 use cdb_mexc::client::{Client, Stamp};
@@ -99,7 +100,7 @@ impl Venue {
                     let wait = Duration::from_millis(u64::try_from(ms).unwrap_or(0));
                     if Instant::now() + wait > deadline {
                         let text = format!("no rate slot for {} within {SLOT_WAIT_MAX:?}", endpoint.name());
-                        return Ok(Err(Trouble { meaning: Meaning::Unknown, code: None, text }));
+                        return Ok(Err(Trouble { meaning: Meaning::Unknown, status: None, text }));
                     }
                     tokio::time::sleep(wait).await;
                 }
@@ -114,7 +115,7 @@ impl Venue {
         if let Err(trouble) = &answer {
             self.heed(trouble).await?;
         }
-        if is_answer(answer.as_ref().err()) {
+        if is_answered(answer.as_ref().err()) {
             let slots = Some((nonce.as_str(), budgets.as_slice()));
             self.gatekeeper.settle(Settlement { slots, ..Settlement::default() }).await?;
         }
@@ -144,13 +145,13 @@ impl Venue {
         self.observer.rate_limited(wait_s, is_ban);
         let wait_ms = i64::try_from(wait_s).unwrap_or(i64::MAX / 1_000).saturating_mul(1_000);
         let mut redis = self.gatekeeper.redis();
-        let held: Option<i64> = redis.get("cdb:ban").await?;
+        let held: Option<i64> = redis.get(keys::BAN).await?;
         // A short wait asked for during a long ban does not end the ban.
         let until = clock::now().plus_ms(wait_ms).millis().max(held.unwrap_or(0));
         let lasts_ms = until.saturating_sub(clock::now().millis()).max(1);
         let () = redis
             .set_options(
-                "cdb:ban",
+                keys::BAN,
                 until,
                 redis::SetOptions::default()
                     .with_expiration(redis::SetExpiry::PX(u64::try_from(lasts_ms).unwrap_or(1))),
@@ -161,6 +162,6 @@ impl Venue {
 }
 
 /// Whether the exchange answered at all: only then is a slot freed early.
-pub fn is_answer(trouble: Option<&Trouble>) -> bool {
-    trouble.is_none_or(|trouble| trouble.code.is_some() || trouble.text.starts_with("HTTP"))
+pub fn is_answered(trouble: Option<&Trouble>) -> bool {
+    trouble.is_none_or(|trouble| trouble.status.is_some())
 }

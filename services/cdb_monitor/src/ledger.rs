@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use cdb_core::event::Event;
-use cdb_core::report::{AccountSnapshot, Execution, ExecutionReport, Finding, Mode};
+use cdb_core::report::{AccountSnapshot, Execution, ExecutionReport, Finding};
 use cdb_core::time::Timestamp;
 use cdb_io::bus::Entry;
 use chrono::{DateTime, Utc};
@@ -114,12 +114,8 @@ fn time(at: Timestamp) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(at.millis()).unwrap_or_default()
 }
 
-fn json_of(entry: &Entry) -> &[u8] {
-    entry.field("json").unwrap_or_default()
-}
-
 async fn verdict(transaction: &mut Transaction<'_, Postgres>, entry: &Entry) -> Written {
-    let verdict = match serde_json::from_slice::<PublishedVerdict>(json_of(entry)) {
+    let verdict = match serde_json::from_slice::<PublishedVerdict>(entry.json()) {
         Ok(verdict) => verdict,
         Err(error) => return Ok(Err(error.to_string())),
     };
@@ -145,7 +141,7 @@ async fn verdict(transaction: &mut Transaction<'_, Postgres>, entry: &Entry) -> 
 }
 
 async fn execution(transaction: &mut Transaction<'_, Postgres>, entry: &Entry) -> Written {
-    match Execution::parse(json_of(entry)) {
+    match Execution::parse(entry.json()) {
         Ok(Execution::ExecutionReport(of_order)) => report(transaction, entry, &of_order).await?,
         Ok(Execution::AccountSnapshot(snapshot)) => account(transaction, entry, &snapshot).await?,
         Ok(Execution::Finding(found)) => finding(transaction, entry, &found).await?,
@@ -214,7 +210,6 @@ async fn account(
     entry: &Entry,
     snapshot: &AccountSnapshot,
 ) -> Result<(), sqlx::Error> {
-    let mode: Mode = snapshot.mode;
     for balance in &snapshot.balances {
         sqlx::query!(
             "INSERT INTO balances (entry, asset, free, locked, mode, taken_at) VALUES ($1, $2, $3, $4, $5, $6)
@@ -223,7 +218,7 @@ async fn account(
             balance.asset.as_str(),
             balance.free.decimal(),
             balance.locked.decimal(),
-            mode.as_str(),
+            snapshot.mode.as_str(),
             time(snapshot.ts)
         )
         .execute(&mut **transaction)
@@ -254,7 +249,7 @@ async fn finding(
 }
 
 async fn event(transaction: &mut Transaction<'_, Postgres>, entry: &Entry) -> Written {
-    let event = match serde_json::from_slice::<Event>(json_of(entry)) {
+    let event = match serde_json::from_slice::<Event>(entry.json()) {
         Ok(event) => event,
         Err(error) => return Ok(Err(error.to_string())),
     };
@@ -275,22 +270,19 @@ async fn event(transaction: &mut Transaction<'_, Postgres>, entry: &Entry) -> Wr
 }
 
 async fn dead_letter(transaction: &mut Transaction<'_, Postgres>, entry: &Entry) -> Written {
-    let text = |name: &str| String::from_utf8_lossy(entry.field(name).unwrap_or_default()).into_owned();
-    sqlx::query!(
-        "INSERT INTO dead_letters (entry, stream, of_entry, reason, note, original) VALUES ($1, $2, $3, $4, $5, $6)
-         ON CONFLICT DO NOTHING",
-        entry.id.as_str(),
-        text("stream"),
-        text("entry"),
-        text("reason"),
-        text("text"),
-        text("bytes")
-    )
-    .execute(&mut **transaction)
-    .await?;
+    let letter = DeadLetter {
+        entry: entry.id.to_string(),
+        stream: entry.text("stream"),
+        of_entry: entry.text("entry"),
+        reason: entry.text("reason"),
+        note: entry.text("text"),
+        original: entry.text("bytes"),
+    };
+    letter.write(transaction).await?;
     Ok(Ok(()))
 }
 
+/// Keeps an entry that this service itself cannot read.
 async fn unreadable(
     transaction: &mut Transaction<'_, Postgres>,
     stream: &str,
@@ -298,20 +290,43 @@ async fn unreadable(
     problem: &str,
 ) -> Result<(), sqlx::Error> {
     tracing::error!(stream, entry = %entry.id, problem, "an entry cannot be read");
-    let original = json!(String::from_utf8_lossy(json_of(entry))).to_string();
-    sqlx::query!(
-        "INSERT INTO dead_letters (entry, stream, of_entry, reason, note, original) VALUES ($1, $2, $3, $4, $5, $6)
-         ON CONFLICT DO NOTHING",
-        format!("{stream}/{}", entry.id),
-        stream,
-        entry.id.as_str(),
-        "unreadable",
-        problem,
-        original
-    )
-    .execute(&mut **transaction)
-    .await?;
-    Ok(())
+    let letter = DeadLetter {
+        entry: format!("{stream}/{}", entry.id),
+        stream: stream.to_owned(),
+        of_entry: entry.id.to_string(),
+        reason: "unreadable".to_owned(),
+        note: problem.to_owned(),
+        original: json!(entry.text("json")).to_string(),
+    };
+    letter.write(transaction).await
+}
+
+/// A row of `dead_letters`.
+struct DeadLetter {
+    entry: String,
+    stream: String,
+    of_entry: String,
+    reason: String,
+    note: String,
+    original: String,
+}
+
+impl DeadLetter {
+    async fn write(self, transaction: &mut Transaction<'_, Postgres>) -> Result<(), sqlx::Error> {
+        sqlx::query!(
+            "INSERT INTO dead_letters (entry, stream, of_entry, reason, note, original) VALUES ($1, $2, $3, $4, $5, $6)
+             ON CONFLICT DO NOTHING",
+            self.entry,
+            self.stream,
+            self.of_entry,
+            self.reason,
+            self.note,
+            self.original
+        )
+        .execute(&mut **transaction)
+        .await?;
+        Ok(())
+    }
 }
 
 /// The wire word of an enum that is one word on the wire.

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use cdb_io::bus::{self, Bus, keys};
-use cdb_io::clock;
 use cdb_io::health::Health;
+use cdb_io::heartbeat;
 use cdb_io::supervise::Shutdown;
 
 use crate::config::Config;
@@ -18,6 +18,8 @@ pub const STREAMS: [&str; 4] = [keys::VERDICTS, keys::EXECUTIONS, keys::EVENTS, 
 const BATCH: usize = 500;
 /// Pause before trying again after Redis or the database went away.
 const RETRY: Duration = Duration::from_millis(1_000);
+/// How long a heartbeat lasts, ms.
+const HEARTBEAT_MS: u64 = 5_000;
 
 /// Keeps one stream in the ledger until the end is asked for.
 ///
@@ -67,14 +69,7 @@ async fn read(
         health.well(stream);
         health.progress();
         if stream == keys::EVENTS {
-            beat(&bus, config.service.service).await?;
+            heartbeat::beat(&mut bus.commands(), config.service.service, None, HEARTBEAT_MS).await?;
         }
     }
-}
-
-async fn beat(bus: &Bus, service: &str) -> anyhow::Result<()> {
-    let beat = serde_json::json!({"build": cdb_io::config::BUILD, "ts": clock::now()}).to_string();
-    let key = format!("{}{service}", keys::HEARTBEAT);
-    let () = redis::cmd("SET").arg(key).arg(beat).arg("PX").arg(5_000).query_async(&mut bus.commands()).await?;
-    Ok(())
 }

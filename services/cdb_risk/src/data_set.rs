@@ -1,12 +1,12 @@
 //! Is this the Redis data set we know? A data set has an epoch, set once; risk keeps it in a file of its own too.
 //! A lost or exchanged Redis then shows, and nothing is approved until `cdb resume` (design §3, §4 `state_lost`).
 
-use std::fs::{self, File};
-use std::io::Write as _;
+use std::fs;
 use std::path::Path;
 
 use anyhow::Context as _;
 use cdb_io::bus::keys;
+use cdb_io::durable_file;
 use redis::AsyncCommands as _;
 use redis::aio::ConnectionManager;
 
@@ -55,7 +55,7 @@ pub async fn open(redis: &mut ConnectionManager, state_dir: &Path) -> anyhow::Re
         None => None,
         Some(known) if *known == epoch => None,
         Some(_) => {
-            let resumed: Option<String> = redis.get(RESUMED).await?;
+            let resumed: Option<String> = redis.get(keys::RESUMED).await?;
             (resumed.as_deref() != Some(epoch.as_str())).then(|| {
                 "Redis has lost its data or was exchanged; compare with the exchange, then run `cdb resume`".to_owned()
             })
@@ -66,9 +66,6 @@ pub async fn open(redis: &mut ConnectionManager, state_dir: &Path) -> anyhow::Re
     }
     Ok(DataSet { epoch, lost })
 }
-
-/// Written by `cdb resume` with the epoch that the operator accepts.
-pub const RESUMED: &str = "cdb:resumed";
 
 fn remembered(state_dir: &Path) -> anyhow::Result<Option<String>> {
     let path = state_dir.join(FILE);
@@ -82,9 +79,5 @@ fn remembered(state_dir: &Path) -> anyhow::Result<Option<String>> {
 fn remember(state_dir: &Path, epoch: &str) -> anyhow::Result<()> {
     let place = || format!("STATE_DIR {}", state_dir.display());
     fs::create_dir_all(state_dir).with_context(place)?;
-    let aside = state_dir.join("epoch.new");
-    let mut file = File::create(&aside).with_context(place)?;
-    file.write_all(epoch.as_bytes()).and_then(|()| file.sync_all()).with_context(place)?;
-    fs::rename(&aside, state_dir.join(FILE)).with_context(place)?;
-    File::open(state_dir).and_then(|dir| dir.sync_all()).with_context(place)
+    durable_file::replace(&state_dir.join(FILE), epoch.as_bytes()).with_context(place)
 }

@@ -1,7 +1,7 @@
 //! Orders, reports and prices as they come in, each over a connection of its own, into one bounded queue.
 
 use cdb_core::market::Quote;
-use cdb_io::bus::{self, Ask, Bus, Entry, keys};
+use cdb_io::bus::{self, Bus, Entry, keys};
 use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
 
@@ -63,7 +63,7 @@ async fn report_end(feed: mpsc::Sender<Fed>, reader: impl Future<Output = anyhow
 async fn orders(bus: Bus, consumer: String, feed: mpsc::Sender<Fed>) -> anyhow::Result<()> {
     let mut connection = bus.blocking().await?;
     loop {
-        let entries = bus::read_group(&mut connection, keys::ORDERS, "cdb_risk", &consumer, Ask::New, BATCH).await?;
+        let entries = bus::read_group(&mut connection, keys::ORDERS, "cdb_risk", &consumer, BATCH).await?;
         if !entries.is_empty() {
             feed.send(Fed::Orders(entries)).await?;
         }

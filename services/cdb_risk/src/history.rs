@@ -3,23 +3,19 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Context as _;
 use cdb_core::breaker::{self, Breaker, Cause};
 use cdb_core::desk::{CL_ORD_ID_DAYS, Desk, Seen};
 use cdb_core::ids::ClOrdId;
 use cdb_core::pnl::DayResult;
 use cdb_core::report::Execution;
 use cdb_core::time::{Timestamp, UtcDay};
-use cdb_io::bus::{self, Entry, keys};
+use cdb_io::bus::{Pages, keys};
 use redis::AsyncCommands as _;
 use redis::aio::ConnectionManager;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::data_set::DataSet;
-
-/// Entries read at once.
-const PAGE: usize = 1_000;
 
 /// A desk that knows its history, and the last report it knows.
 pub struct Rebuilt {
@@ -91,10 +87,10 @@ async fn recall_ids(redis: &mut ConnectionManager, desk: &mut Desk, now: Timesta
 async fn recall_verdicts(redis: &mut ConnectionManager, desk: &mut Desk) -> anyhow::Result<usize> {
     let mut count = 0;
     let mut seen_entries = std::collections::BTreeSet::new();
-    let mut pages = Pages::new(keys::VERDICTS);
+    let mut pages = Pages::of(keys::VERDICTS);
     while let Some(entries) = pages.next(redis).await? {
         for entry in entries {
-            let json = entry.field("json").unwrap_or_default();
+            let json = entry.json();
             // A verdict published again for the same entry reserves nothing again.
             if !seen_entries.insert(json.to_vec()) {
                 continue;
@@ -118,11 +114,11 @@ pub struct KeptResult {
 }
 
 async fn recall_executions(redis: &mut ConnectionManager, desk: &mut Desk, kept: KeptResult) -> anyhow::Result<String> {
-    let mut pages = Pages::new(keys::EXECUTIONS);
+    let mut pages = Pages::of(keys::EXECUTIONS);
     desk.restore_result(kept.result);
     while let Some(entries) = pages.next(redis).await? {
         for entry in entries {
-            match Execution::parse(entry.field("json").unwrap_or_default()) {
+            match Execution::parse(entry.json()) {
                 Ok(execution) if is_after(entry.id.as_str(), &kept.as_of) => {
                     desk.on_execution(&execution, time_of(&execution));
                 }
@@ -133,7 +129,7 @@ async fn recall_executions(redis: &mut ConnectionManager, desk: &mut Desk, kept:
             }
         }
     }
-    Ok(pages.after)
+    Ok(pages.after())
 }
 
 /// Whether one stream entry stands after another; everything stands after the empty one.
@@ -151,30 +147,6 @@ const fn time_of(execution: &Execution) -> Timestamp {
         Execution::ExecutionReport(report) => report.ts,
         Execution::AccountSnapshot(snapshot) => snapshot.ts,
         Execution::Finding(finding) => finding.ts,
-    }
-}
-
-struct Pages {
-    stream: &'static str,
-    after: String,
-}
-
-impl Pages {
-    fn new(stream: &'static str) -> Self {
-        Self { stream, after: "0".to_owned() }
-    }
-
-    async fn next(&mut self, redis: &mut ConnectionManager) -> anyhow::Result<Option<Vec<Entry>>> {
-        let stream = self.stream;
-        let entries =
-            bus::range_after(redis, stream, &self.after, PAGE).await.with_context(|| format!("reading {stream}"))?;
-        match entries.last() {
-            None => Ok(None),
-            Some(last) => {
-                self.after = last.id.to_string();
-                Ok(Some(entries))
-            }
-        }
     }
 }
 

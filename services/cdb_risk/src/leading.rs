@@ -15,17 +15,16 @@ use cdb_core::ids::{StrategyId, Symbol};
 use cdb_core::reason::Reason;
 use cdb_core::report::Execution;
 use cdb_core::time::Timestamp;
-use cdb_io::bus::{self, Bus, Entry, keys};
-use cdb_io::clock;
+use cdb_io::bus::{self, Bus, Entry, Left, keys};
 use cdb_io::health::Health;
 use cdb_io::lease::{Asked, LEASE_RENEWAL, LEASE_TTL_MS, Lease};
 use cdb_io::scripts::{self, Script, ScriptError, Scripts};
 use cdb_io::supervise::Shutdown;
+use cdb_io::{clock, heartbeat};
 use redis::aio::ConnectionManager;
-use redis::streams::StreamAutoClaimReply;
 
 use crate::config::Config;
-use crate::data_set::{self, RESUMED};
+use crate::data_set;
 use crate::feeds::{BATCH, Fed, Feeds};
 use crate::history::{self, KeptResult, Rebuilt, breaker_fields};
 use crate::observe::Observer;
@@ -64,17 +63,12 @@ struct Leader<'a> {
     observer: &'a mut Observer,
 }
 
-/// Prefix of a symbol's stop.
-const STOP_SYMBOL: &str = "emergency_stop:symbol:";
-/// Prefix of a strategy's stop.
-const STOP_STRATEGY: &str = "emergency_stop:strategy:";
-
 /// Stop keys as the desk sees them. A key whose name is no symbol or strategy stops everything: it was meant to stop.
 fn stops_from(set: &BTreeMap<String, String>) -> Stops {
     let mut stops = Stops::default();
     for (key, reason) in set {
-        let symbol = key.strip_prefix(STOP_SYMBOL).and_then(Symbol::parse);
-        let strategy = key.strip_prefix(STOP_STRATEGY).and_then(StrategyId::parse);
+        let symbol = key.strip_prefix(keys::STOP_SYMBOL).and_then(Symbol::parse);
+        let strategy = key.strip_prefix(keys::STOP_STRATEGY).and_then(StrategyId::parse);
         match (symbol, strategy) {
             (Some(symbol), _) => {
                 stops.symbols.insert(symbol, reason.clone());
@@ -130,8 +124,8 @@ pub async fn term(
 ) -> anyhow::Result<()> {
     let mut redis = bus.commands();
     data_set::must_keep_data(&mut redis).await?;
-    for stream in [keys::ORDERS, keys::VERDICTS] {
-        bus::ensure_group(&mut redis, stream, if stream == keys::ORDERS { "cdb_risk" } else { "cdb_execution" })
+    for (stream, group) in [(keys::ORDERS, "cdb_risk"), (keys::VERDICTS, "cdb_execution")] {
+        bus::ensure_group(&mut redis, stream, group)
             .await
             .with_context(|| format!("creating the consumer group of {stream}"))?;
     }
@@ -241,21 +235,13 @@ impl Leader<'_> {
 
     /// Entries that some instance read so long ago and did not answer: all are ours, for we lead.
     async fn take_over_pending(&mut self, idle_ms: u64) -> anyhow::Result<()> {
-        let mut start = "0-0".to_owned();
-        loop {
-            let mut command = redis::cmd("XAUTOCLAIM");
-            command.arg(keys::ORDERS).arg("cdb_risk").arg(&self.config.service.instance).arg(idle_ms).arg(&start);
-            command.arg("COUNT").arg(BATCH);
-            let reply: StreamAutoClaimReply = command.query_async(&mut self.redis).await?;
-            start = reply.next_stream_id;
-            let entries: Vec<Entry> = reply.claimed.into_iter().filter_map(bus::entry).collect();
+        let mut left = Left::of(keys::ORDERS, "cdb_risk", &self.config.service.instance, idle_ms);
+        while let Some(entries) = left.next(&mut self.redis, BATCH).await? {
             if !entries.is_empty() {
                 self.answer(entries).await?;
             }
-            if start == "0-0" {
-                return Ok(());
-            }
         }
+        Ok(())
     }
 
     /// Decides entries in their order and publishes the decisions in one round trip.
@@ -266,8 +252,7 @@ impl Leader<'_> {
             let decided = self.decide(&entry, now);
             decisions.push((entry, decided));
         }
-        let key = &self.config.verdict_key;
-        let outcomes = publish(&mut self.redis, &self.scripts, &self.token, key, &decisions).await?;
+        let outcomes = self.publish(&decisions).await?;
         for ((entry, decided), outcome) in decisions.into_iter().zip(outcomes) {
             match outcome {
                 Published::Done => self.observer.decided(&decided, &entry),
@@ -277,6 +262,10 @@ impl Leader<'_> {
             }
         }
         Ok(())
+    }
+
+    async fn publish(&mut self, decisions: &[(Entry, Decided)]) -> anyhow::Result<Vec<Published>> {
+        publish(&mut self.redis, &self.scripts, &self.token, &self.config.verdict_key, decisions).await
     }
 
     fn decide(&mut self, entry: &Entry, now: Timestamp) -> Decided {
@@ -300,8 +289,7 @@ impl Leader<'_> {
         self.look_at_stops(false).await?;
         let again = self.decide(&entry, clock::now());
         let decisions = [(entry, again)];
-        let outcomes =
-            publish(&mut self.redis, &self.scripts, &self.token, &self.config.verdict_key, &decisions).await?;
+        let outcomes = self.publish(&decisions).await?;
         match outcomes[..] {
             [Published::Done] => {
                 let [(entry, again)] = decisions;
@@ -324,8 +312,7 @@ impl Leader<'_> {
             now,
         );
         let decisions = [(entry, Decided::Verdict { verdict: Box::new(verdict), seen: None })];
-        let outcomes =
-            publish(&mut self.redis, &self.scripts, &self.token, &self.config.verdict_key, &decisions).await?;
+        let outcomes = self.publish(&decisions).await?;
         anyhow::ensure!(outcomes == [Published::Done], "a refusal was not published: {outcomes:?}");
         Ok(())
     }
@@ -333,7 +320,7 @@ impl Leader<'_> {
     /// Takes one message of cdb_execution.
     async fn learn(&mut self, entry: &Entry) -> anyhow::Result<()> {
         self.learnt = entry.id.to_string();
-        match Execution::parse(entry.field("json").unwrap_or_default()) {
+        match Execution::parse(entry.json()) {
             Ok(execution) => {
                 let change = self.desk.on_execution(&execution, clock::now());
                 self.on_breaker_change(change).await
@@ -385,10 +372,7 @@ impl Leader<'_> {
         self.read_market().await?;
         self.desk.prune(now);
         self.observer.beat(&self.desk, now);
-        let heartbeat = format!("{}{}", keys::HEARTBEAT, self.config.service.service);
-        let beat = serde_json::json!({"build": cdb_io::config::BUILD, "ts": now, "leads": true}).to_string();
-        let () =
-            redis::cmd("SET").arg(heartbeat).arg(beat).arg("PX").arg(LEASE_TTL_MS).query_async(&mut self.redis).await?;
+        heartbeat::beat(&mut self.redis, self.config.service.service, Some(true), LEASE_TTL_MS).await?;
         Ok(())
     }
 
@@ -430,8 +414,9 @@ impl Leader<'_> {
             };
             serde_json::to_string(&permit)?
         };
-        let mut fields = if self.is_breaker_dirty { breaker_fields(self.desk.breaker()) } else { Vec::new() };
+        let mut fields = Vec::new();
         if self.is_breaker_dirty {
+            fields = breaker_fields(self.desk.breaker());
             fields.extend(["command".to_owned(), self.command_done.clone()]);
         }
         let present = KeptResult { result: self.desk.result().clone(), as_of: self.learnt.clone() };
@@ -494,8 +479,8 @@ impl Leader<'_> {
 
     /// The stop keys that are set, with their reasons: all, each allowed symbol, each strategy seen or stopped before.
     async fn read_stops(&mut self) -> anyhow::Result<BTreeMap<String, String>> {
-        let symbols = self.config.limits.allowed_symbols.iter().map(|symbol| format!("{STOP_SYMBOL}{symbol}"));
-        let strategies = self.strategies.iter().map(|strategy| format!("{STOP_STRATEGY}{strategy}"));
+        let symbols = self.config.limits.allowed_symbols.iter().map(|symbol| format!("{}{symbol}", keys::STOP_SYMBOL));
+        let strategies = self.strategies.iter().map(|strategy| format!("{}{strategy}", keys::STOP_STRATEGY));
         let mut stop_keys: BTreeSet<String> = symbols.chain(strategies).collect();
         stop_keys.extend(self.stop_memory.keys().cloned());
         stop_keys.insert(keys::STOP.to_owned());
@@ -511,7 +496,7 @@ impl Leader<'_> {
 
     async fn read_market(&mut self) -> anyhow::Result<()> {
         let mut pipeline = redis::pipe();
-        pipeline.hgetall(keys::PRICE).hgetall(keys::RULES).get(RESUMED);
+        pipeline.hgetall(keys::PRICE).hgetall(keys::RULES).get(keys::RESUMED);
         type Json = BTreeMap<String, Vec<u8>>;
         let (prices, rules, resumed): (Json, Json, Option<String>) = pipeline.query_async(&mut self.redis).await?;
         for json in prices.values() {

@@ -1,6 +1,5 @@
 //! Verdicts out: exactly one for each entry of `cdb:orders`, in one script call that also acknowledges.
 
-use base64::Engine as _;
 use cdb_core::command::Command;
 use cdb_core::desk::{CL_ORD_ID_DAYS, Decided};
 use cdb_core::verdict::VerdictKey;
@@ -52,9 +51,8 @@ fn call(scripts: &Scripts, token: &str, key: &VerdictKey, entry: &Entry, decided
         }
         Decided::DeadLetter(fault) => {
             let request = json!({"token": token, "entry": entry.id, "kind": "dead"});
-            let original: Vec<u8> = entry.fields.iter().flat_map(|(_, bytes)| bytes).copied().collect();
-            let original = base64::engine::general_purpose::STANDARD.encode(original);
-            scripts.command(Script::Verdict, &[&request.to_string(), "malformed", &fault.to_string(), &original])
+            let text = fault.to_string();
+            scripts.command(Script::Verdict, &[&request.to_string(), "malformed", &text, &entry.original()])
         }
     }
 }

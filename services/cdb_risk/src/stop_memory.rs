@@ -2,11 +2,11 @@
 //! DEL or `cdb resume` alone. One that expires, is evicted, flushed or rolled back is set again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::Write as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use cdb_io::durable_file;
 
 /// File in the state directory.
 const FILE: &str = "stops.json";
@@ -99,13 +99,8 @@ impl StopMemory {
     }
 
     fn write(&self) -> anyhow::Result<()> {
-        let place = || format!("writing {}", self.path.display());
-        let aside = self.path.with_extension("new");
-        let mut file = File::create(&aside).with_context(place)?;
-        file.write_all(&serde_json::to_vec(&self.stops)?).and_then(|()| file.sync_all()).with_context(place)?;
-        fs::rename(&aside, &self.path).with_context(place)?;
-        let dir = self.path.parent().unwrap_or(Path::new("."));
-        File::open(dir).and_then(|dir| dir.sync_all()).with_context(place)
+        let json = serde_json::to_vec(&self.stops)?;
+        durable_file::replace(&self.path, &json).with_context(|| format!("writing {}", self.path.display()))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use cdb_io::bus::{self, Ask, Bus};
+use cdb_io::bus::{self, Bus};
 use cdb_tests::cell::Cell;
 use cdb_tests::orders::market_buy;
 use cdb_tests::redis_server::RedisServer;
@@ -35,9 +35,9 @@ async fn two_hops(bus: &Bus) -> Vec<i64> {
         let mut reader = first.blocking().await.expect("a connection");
         let mut writer = first.commands();
         loop {
-            let Ok(entries) = bus::read_group(&mut reader, "bench:a", "g", "1", Ask::New, 16).await else { return };
+            let Ok(entries) = bus::read_group(&mut reader, "bench:a", "g", "1", 16).await else { return };
             for entry in entries {
-                let json = entry.field("json").unwrap_or_default().to_vec();
+                let json = entry.json().to_vec();
                 let mut pipeline = redis::pipe();
                 pipeline.cmd("XADD").arg("bench:b").arg("*").arg("json").arg(json).ignore();
                 pipeline.cmd("XACK").arg("bench:a").arg("g").arg(entry.id.as_str()).ignore();
@@ -53,7 +53,7 @@ async fn two_hops(bus: &Bus) -> Vec<i64> {
         let mut add = redis::cmd("XADD");
         add.arg("bench:a").arg("*").arg("json").arg(&payload);
         let _: String = add.query_async(&mut producer).await.expect("XADD");
-        let entries = bus::read_group(&mut last, "bench:b", "g", "1", Ask::New, 16).await.expect("the second hop");
+        let entries = bus::read_group(&mut last, "bench:b", "g", "1", 16).await.expect("the second hop");
         assert_eq!(entries.len(), 1);
         times.push(i64::try_from(begun.elapsed().as_micros()).unwrap_or_default());
         let mut ack = redis::cmd("XACK");

@@ -18,7 +18,7 @@ fn seen(dir: &Path) -> Vec<String> {
 async fn a_chain_goes_on_after_a_restart_and_verifies() {
     let dir = tempfile::tempdir().unwrap();
     for _ in 0..2 {
-        let (log, ended) = open(dir.path(), "svc", "test", |_| {}).unwrap();
+        let (log, ended) = open(dir.path(), "svc", "test").unwrap();
         log.record(entry("a\nb")).await.unwrap();
         drop(log);
         ended.wait().await.unwrap();
@@ -30,7 +30,7 @@ async fn a_chain_goes_on_after_a_restart_and_verifies() {
 #[tokio::test]
 async fn many_writers_share_syncs_and_every_record_stands_once() {
     let dir = tempfile::tempdir().unwrap();
-    let (log, _ended) = open(dir.path(), "svc", "test", |_| {}).unwrap();
+    let (log, _ended) = open(dir.path(), "svc", "test").unwrap();
     let writers: Vec<_> = (0..200)
         .map(|number| {
             let log = log.clone();
@@ -49,15 +49,15 @@ async fn many_writers_share_syncs_and_every_record_stands_once() {
 #[tokio::test]
 async fn a_second_writer_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let _first = open(dir.path(), "svc", "test", |_| {}).unwrap();
-    let second = open(dir.path(), "svc", "test", |_| {});
+    let _first = open(dir.path(), "svc", "test").unwrap();
+    let second = open(dir.path(), "svc", "test");
     assert!(second.err().unwrap().to_string().contains("another process writes it"));
 }
 
 #[tokio::test]
 async fn a_tail_torn_at_any_byte_is_moved_aside_and_recorded() {
     let dir = tempfile::tempdir().unwrap();
-    let (log, ended) = open(dir.path(), "svc", "test", |_| {}).unwrap();
+    let (log, ended) = open(dir.path(), "svc", "test").unwrap();
     log.record(entry("whole")).await.unwrap();
     log.record(entry("torn")).await.unwrap();
     drop(log);
@@ -69,7 +69,7 @@ async fn a_tail_torn_at_any_byte_is_moved_aside_and_recorded() {
         let copy = tempfile::tempdir().unwrap();
         fs::create_dir(copy.path().join("svc")).unwrap();
         fs::write(copy.path().join("svc").join(path.file_name().unwrap()), &bytes[..end]).unwrap();
-        let (log, ended) = open(copy.path(), "svc", "test", |_| {}).unwrap();
+        let (log, ended) = open(copy.path(), "svc", "test").unwrap();
         log.record(entry("after")).await.unwrap();
         drop(log);
         ended.wait().await.unwrap();
@@ -81,14 +81,14 @@ async fn a_tail_torn_at_any_byte_is_moved_aside_and_recorded() {
 #[tokio::test]
 async fn a_chain_changed_while_down_refuses_to_go_on() {
     let dir = tempfile::tempdir().unwrap();
-    let (log, ended) = open(dir.path(), "svc", "test", |_| {}).unwrap();
+    let (log, ended) = open(dir.path(), "svc", "test").unwrap();
     log.record(entry("whole")).await.unwrap();
     drop(log);
     ended.wait().await.unwrap();
     let (_, path) = files(&dir.path().join("svc")).unwrap().pop().unwrap();
     let text = fs::read_to_string(&path).unwrap().replace("whole", "wh0le");
     fs::write(&path, text).unwrap();
-    let refused = open(dir.path(), "svc", "test", |_| {}).err().unwrap().to_string();
+    let refused = open(dir.path(), "svc", "test").err().unwrap().to_string();
     assert!(refused.contains("line 2"), "{refused}");
 }
 
@@ -101,7 +101,7 @@ async fn an_older_day_is_sealed_and_the_chain_runs_on_into_today() {
     let mut chain = Chain::genesis("svc", "test");
     let (line, _) = chain.append("ORDER_SUBMITTED", None, None, None, yesterday.start());
     fs::write(folder.join(audit::file_name(yesterday)), line).unwrap();
-    let (log, ended) = open(dir.path(), "svc", "test", |_| {}).unwrap();
+    let (log, ended) = open(dir.path(), "svc", "test").unwrap();
     drop(log);
     ended.wait().await.unwrap();
     assert_eq!(seen(dir.path()), ["ORDER_SUBMITTED", DAY_SEALED, DAY_OPENED]);
