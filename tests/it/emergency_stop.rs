@@ -1,10 +1,10 @@
 //! Once `SET emergency_stop` has returned there is no further grant, and what was granted earlier leaves within the send
 //! deadline or never (I2).
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use cdb_core::sending::SEND_DEADLINE_MS;
-use cdb_tests::cell::Cell;
+use cdb_tests::cell::{Cell, WAIT};
 use cdb_tests::orders::{market_buy, resting_buy};
 use serde_json::json;
 
@@ -46,12 +46,15 @@ async fn a_stop_in_the_middle_of_a_burst_lets_nothing_leave_after_the_send_deadl
             }
         };
         let stop = async {
-            tokio::time::sleep(Duration::from_millis(20 + 15 * round)).await;
+            // Earlier or later in the burst, by the verdicts already out.
+            let decided = 60 * round + 10 * (round + 1);
+            let is_there = async { while cell.length_of("cdb:verdicts").await < decided {} };
+            tokio::time::timeout(WAIT, is_there).await.expect("verdicts");
             set_stop(&cell, "in the middle").await;
             now_us()
         };
         let ((), stopped_at_us) = tokio::join!(burst, stop);
-        let expected = usize::try_from(60 * (round + 1)).unwrap();
+        let expected = 60 * (round + 1);
         cell.until("all are answered", async || cell.stream("cdb:verdicts").await.len() == expected).await;
         cell.until("no approved order is left without an end", async || {
             let reports = cell.reports().await;

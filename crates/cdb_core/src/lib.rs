@@ -29,3 +29,6 @@ pub mod report; // what happened to an order, and to the account
 pub mod event; // what happened to the desk
 pub mod audit; // the tamper-evident chain of records
 pub mod secret; // what may never be printed
+
+#[cfg(test)]
+mod test_values; // values that several tests speak of

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::auth::{self, Keys, Signed};
 use crate::budget::Admission;
-use crate::error::{Refusal, refuse};
+use crate::error::{Refusal, refuse, unknown_symbol};
 use crate::exchange::Wanted;
 use crate::faults::Fault;
 use crate::market::{BAR_MS, Bar, Market, Print};
@@ -268,8 +268,7 @@ fn route(inner: &mut Inner, call: &Call) -> Result<Value, Refusal> {
         ("GET", "account") => Ok(account(inner)),
         ("GET", "myTrades") => my_trades(inner, params),
         ("GET", "tradeFee") => {
-            let info =
-                inner.exchange.symbols.get(params.needed("symbol")?).ok_or_else(|| refuse(-1121, "Invalid symbol."))?;
+            let info = inner.exchange.symbols.get(params.needed("symbol")?).ok_or_else(unknown_symbol)?;
             // The one place where the exchange sends money as JSON numbers.
             let number = |value: Decimal| serde_json::from_str::<Value>(&value.to_string()).unwrap_or(Value::Null);
             let fees = json!({"makerCommission": number(info.maker_commission), "takerCommission": number(info.taker_commission)});
@@ -302,6 +301,15 @@ fn not_found() -> Refusal {
     Refusal { http: 404, code: 404, msg: "Not Found".into(), retry_after_s: None }
 }
 
+fn limit(params: &Params, default: usize, max: usize) -> Result<usize, Refusal> {
+    Ok(params.whole("limit")?.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(default).min(max))
+}
+
+/// `startTime`, or this default, and `endTime`.
+fn span(params: &Params, default_start: i64) -> Result<(i64, i64), Refusal> {
+    Ok((params.whole("startTime")?.unwrap_or(default_start), params.whole("endTime")?.unwrap_or(i64::MAX)))
+}
+
 fn wrapped(inner: &Inner, data: &Value) -> Value {
     json!({"data": data, "code": inner.switches.success_code, "msg": "success", "timestamp": inner.exchange_ms()})
 }
@@ -325,8 +333,8 @@ fn exchange_info(inner: &Inner, params: &Params) -> Result<Value, Refusal> {
 
 fn depth(inner: &Inner, params: &Params) -> Result<Value, Refusal> {
     let symbol = params.needed("symbol")?;
-    let info = inner.exchange.symbols.get(symbol).ok_or_else(|| refuse(-1121, "Invalid symbol."))?;
-    let limit = usize::try_from(params.whole("limit")?.unwrap_or(100)).unwrap_or(100).min(1_000);
+    let info = inner.exchange.symbols.get(symbol).ok_or_else(unknown_symbol)?;
+    let limit = limit(params, 100, 1_000)?;
     let market = inner.exchange.markets.get(symbol).cloned().unwrap_or_default();
     let side = |side: Side, worst: Decimal| -> Vec<[String; 2]> {
         let levels = market.liquidity(side, worst, info.tick());
@@ -338,7 +346,7 @@ fn depth(inner: &Inner, params: &Params) -> Result<Value, Refusal> {
 
 fn tickers(inner: &Inner, params: &Params, one: fn(&Inner, &str) -> Option<Value>) -> Result<Value, Refusal> {
     match params.get("symbol") {
-        Some(symbol) => one(inner, symbol).ok_or_else(|| refuse(-1121, "Invalid symbol.")),
+        Some(symbol) => one(inner, symbol).ok_or_else(unknown_symbol),
         None => Ok(inner.exchange.symbols.keys().filter_map(|symbol| one(inner, symbol)).collect()),
     }
 }
@@ -356,7 +364,7 @@ fn last_price(inner: &Inner, symbol: &str) -> Option<Value> {
 }
 
 fn market<'a>(inner: &'a Inner, params: &Params) -> Result<&'a Market, Refusal> {
-    inner.exchange.markets.get(params.needed("symbol")?).ok_or_else(|| refuse(-1121, "Invalid symbol."))
+    inner.exchange.markets.get(params.needed("symbol")?).ok_or_else(unknown_symbol)
 }
 
 /// The day so far, as far as the stand-in has run; the change is a fraction, not a percentage.
@@ -377,7 +385,7 @@ fn day_ticker(inner: &Inner, symbol: &str) -> Option<Value> {
 }
 
 fn trades(inner: &Inner, params: &Params) -> Result<Value, Refusal> {
-    let limit = usize::try_from(params.whole("limit")?.unwrap_or(500)).unwrap_or(500).min(1_000);
+    let limit = limit(params, 500, 1_000)?;
     let trade = |print: &Print| {
         let is_buyer_maker = print.taker == Side::Sell;
         json!({
@@ -389,8 +397,8 @@ fn trades(inner: &Inner, params: &Params) -> Result<Value, Refusal> {
 }
 
 fn agg_trades(inner: &Inner, params: &Params) -> Result<Value, Refusal> {
-    let limit = usize::try_from(params.whole("limit")?.unwrap_or(500)).unwrap_or(500).min(1_000);
-    let (start, end) = (params.whole("startTime")?.unwrap_or(0), params.whole("endTime")?.unwrap_or(i64::MAX));
+    let limit = limit(params, 500, 1_000)?;
+    let (start, end) = span(params, 0)?;
     let trade = |print: &Print| {
         json!({"a": null, "f": null, "l": null, "p": print.price, "q": print.qty, "T": print.time,
                "m": print.taker == Side::Sell, "M": true})
@@ -404,7 +412,7 @@ fn klines(inner: &Inner, params: &Params) -> Result<Value, Refusal> {
     if params.needed("interval")? != "1m" {
         return Err(refuse(33333, "parameter error: interval"));
     }
-    let limit = usize::try_from(params.whole("limit")?.unwrap_or(500)).unwrap_or(500).min(1_000);
+    let limit = limit(params, 500, 1_000)?;
     let bars = &market(inner, params)?.bars;
     let bar = |bar: &Bar| {
         json!([bar.start, bar.open, bar.high, bar.low, bar.close, bar.volume, bar.start + BAR_MS, bar.amount])
@@ -568,9 +576,8 @@ fn client_id_into(inner: &Inner, value: &mut Value, client_id: Option<&String>) 
 
 fn orders(inner: &Inner, params: &Params, only_open: bool) -> Result<Value, Refusal> {
     let symbol = if only_open { params.get("symbol") } else { Some(params.needed("symbol")?) };
-    let limit = usize::try_from(params.whole("limit")?.unwrap_or(500)).unwrap_or(500).min(1_000);
-    let start = params.whole("startTime")?.unwrap_or_else(|| inner.exchange_ms() - 86_400_000);
-    let end = params.whole("endTime")?.unwrap_or(i64::MAX);
+    let limit = limit(params, 500, 1_000)?;
+    let (start, end) = span(params, inner.exchange_ms() - 86_400_000)?;
     let wanted = |order: &&Order| {
         symbol.is_none_or(|symbol| symbol.split(',').any(|one| one == order.symbol))
             && (!only_open || order.status.is_open())
@@ -598,8 +605,8 @@ fn account(inner: &Inner) -> Value {
 fn my_trades(inner: &Inner, params: &Params) -> Result<Value, Refusal> {
     let symbol = params.needed("symbol")?;
     let order_id = params.get("orderId");
-    let limit = usize::try_from(params.whole("limit")?.unwrap_or(100)).unwrap_or(100).min(100);
-    let (start, end) = (params.whole("startTime")?.unwrap_or(0), params.whole("endTime")?.unwrap_or(i64::MAX));
+    let limit = limit(params, 100, 100)?;
+    let (start, end) = span(params, 0)?;
     let wanted = |trade: &&Trade| {
         trade.symbol == symbol
             && order_id.is_none_or(|id| id == trade.order_id)

@@ -18,3 +18,9 @@ pub struct Refusal {
 pub fn refuse(code: i64, msg: impl Into<String>) -> Refusal {
     Refusal { http: 400, code, msg: msg.into(), retry_after_s: None }
 }
+
+/// A symbol that is not listed.
+#[must_use]
+pub fn unknown_symbol() -> Refusal {
+    refuse(-1121, "Invalid symbol.")
+}

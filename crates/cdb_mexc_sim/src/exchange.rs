@@ -6,7 +6,7 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use crate::account::Account;
-use crate::error::{Refusal, refuse};
+use crate::error::{Refusal, refuse, unknown_symbol};
 use crate::market::Market;
 use crate::order::{Kind, Order, Side, Status, Trade};
 use crate::rules::SymbolInfo;
@@ -107,7 +107,7 @@ impl Exchange {
     /// # Errors
     /// The refusal.
     pub fn check(&self, wanted: &Wanted) -> Result<&SymbolInfo, Refusal> {
-        let info = self.symbols.get(&wanted.symbol).ok_or_else(|| refuse(-1121, "Invalid symbol."))?;
+        let info = self.symbols.get(&wanted.symbol).ok_or_else(unknown_symbol)?;
         if info.status != "1" {
             return Err(refuse(30016, "trading disabled"));
         }
@@ -378,7 +378,7 @@ impl Exchange {
         last: Decimal,
         now: i64,
     ) -> Result<(), Refusal> {
-        let info = self.symbols.get(symbol).cloned().ok_or_else(|| refuse(-1121, "Invalid symbol."))?;
+        let info = self.symbols.get(symbol).cloned().ok_or_else(unknown_symbol)?;
         self.markets.entry(symbol.to_owned()).or_default().on_script(bid, ask, last);
         self.fill_resting(&info, ask, bid, None, now);
         Ok(())

@@ -206,10 +206,18 @@ pub struct CancelAllOptions {
 pub struct StopOptions {
     /// Why.
     pub reason: String,
-    /// Stop this symbol only.
+    /// What is stopped.
+    #[command(flatten)]
+    pub scope: StopScope,
+}
+
+/// What a stop covers: everything, or one of these.
+#[derive(Args, Clone, Default)]
+pub struct StopScope {
+    /// Only this symbol.
     #[arg(long, conflicts_with = "strategy")]
     pub symbol: Option<String>,
-    /// Stop this strategy only.
+    /// Only this strategy.
     #[arg(long)]
     pub strategy: Option<String>,
 }
@@ -221,12 +229,9 @@ pub struct ResumeOptions {
     /// Why trading may go on.
     #[arg(long)]
     pub reason: String,
-    /// End the stop of this symbol.
-    #[arg(long, conflicts_with = "strategy")]
-    pub symbol: Option<String>,
-    /// End the stop of this strategy.
-    #[arg(long)]
-    pub strategy: Option<String>,
+    /// Which stop ends.
+    #[command(flatten)]
+    pub scope: StopScope,
 }
 
 /// Options of `cdb orders`.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use cdb_io::durable_file;
 use serde::{Deserialize, Serialize};
 
 use crate::outcome::{CONFIGURATION, Result, WithCode as _, end};
@@ -93,9 +94,7 @@ impl Cell {
 
     /// Writes the file, whole or not at all.
     pub fn write(&self, path: &Path) -> Result {
-        let aside = path.with_extension("json.new");
-        let text = serde_json::to_string_pretty(self).code(CONFIGURATION)?;
-        std::fs::write(&aside, text + "\n").code(CONFIGURATION)?;
-        std::fs::rename(&aside, path).code(CONFIGURATION)
+        let text = serde_json::to_string_pretty(self).code(CONFIGURATION)? + "\n";
+        durable_file::replace(path, text.as_bytes()).code(CONFIGURATION)
     }
 }

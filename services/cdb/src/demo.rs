@@ -9,11 +9,11 @@ use cdb_io::{audit_log, clock};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::arguments::{At, ResumeOptions, StopOptions};
+use crate::arguments::{At, ResumeOptions, StopOptions, StopScope};
 use crate::cell::Cell;
 use crate::connect;
 use crate::desk;
-use crate::orders::{Seen, follow, follow_cancel, put, stamped};
+use crate::orders::{Seen, follow, follow_cancel, fresh_id, put, stamped};
 use crate::outcome::{FAILURE, Result, UNREACHABLE, USAGE, WithCode as _, end};
 use crate::output;
 use crate::watch::{Watch, standing_figures, standing_word};
@@ -68,7 +68,7 @@ pub async fn run(at: &At, path: &Path) -> Result {
     let cell = Cell::read(&at.cell)?;
     let bus = connect::redis(&cell, "operator").await?;
     let mut watch = Watch::begin(&bus).await?;
-    let run = uuid::Uuid::now_v7().simple().to_string()[..10].to_owned();
+    let run = fresh_id()[..10].to_owned();
     println!();
     println!("{}", output::bold(" #  order                                   verdict                  outcome"));
     let mut wrong = Vec::new();
@@ -99,10 +99,10 @@ async fn one(
     last_text: &mut String,
 ) -> Result<Option<String>> {
     if let Some(what) = &sample.desk {
-        let reason = sample.note.clone();
+        let (reason, scope) = (sample.note.clone(), StopScope::default());
         match what.as_str() {
-            "stop" => desk::set_stop(bus, at, &StopOptions { reason, symbol: None, strategy: None }).await?,
-            "resume" => desk::clear_stop(bus, at, &ResumeOptions { reason, symbol: None, strategy: None }).await?,
+            "stop" => desk::set_stop(bus, at, &StopOptions { reason, scope }).await?,
+            "resume" => desk::clear_stop(bus, at, &ResumeOptions { reason, scope }).await?,
             other => return Err(end(USAGE, format!("sample {number}: desk {other} is neither stop nor resume"))),
         }
         println!("{number:>2}  {}", output::yellow(&format!("-- {what}: {} --", sample.note)));

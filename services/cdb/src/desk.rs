@@ -11,9 +11,10 @@ use cdb_io::{clock, events};
 use redis::AsyncCommands as _;
 use serde_json::{Value, json};
 
-use crate::arguments::{At, BreakerOptions, OrdersOptions, ResumeOptions, StopOptions};
+use crate::arguments::{At, BreakerOptions, OrdersOptions, ResumeOptions, StopOptions, StopScope};
 use crate::cell::Cell;
 use crate::connect;
+use crate::orders::fresh_id;
 use crate::outcome::{FAILURE, PROBLEMS, Result, UNREACHABLE, WithCode as _, end};
 use crate::output::{self, cell};
 
@@ -21,10 +22,10 @@ use crate::output::{self, cell};
 const BREAKER_WAIT: Duration = Duration::from_secs(5);
 
 /// The key that a stop sets.
-fn stop_key(symbol: Option<&String>, strategy: Option<&String>) -> String {
-    match (symbol, strategy) {
-        (Some(symbol), _) => format!("{}:symbol:{symbol}", keys::STOP),
-        (None, Some(strategy)) => format!("{}:strategy:{strategy}", keys::STOP),
+fn stop_key(scope: &StopScope) -> String {
+    match (&scope.symbol, &scope.strategy) {
+        (Some(symbol), _) => format!("{}{symbol}", keys::STOP_SYMBOL),
+        (None, Some(strategy)) => format!("{}{strategy}", keys::STOP_STRATEGY),
         (None, None) => keys::STOP.to_owned(),
     }
 }
@@ -62,7 +63,7 @@ pub async fn stop(at: &At, options: StopOptions) -> Result {
 
 /// Sets a stop and reads it back.
 pub async fn set_stop(bus: &Bus, at: &At, options: &StopOptions) -> Result {
-    let key = stop_key(options.symbol.as_ref(), options.strategy.as_ref());
+    let key = stop_key(&options.scope);
     let mut redis = bus.commands();
     let () = redis.set(&key, &options.reason).await.code(UNREACHABLE)?;
     let back: Option<String> = redis.get(&key).await.code(UNREACHABLE)?;
@@ -86,7 +87,7 @@ pub async fn resume(at: &At, options: ResumeOptions) -> Result {
 
 /// Ends a stop, and accepts the present data set where risk had lost its state.
 pub async fn clear_stop(bus: &Bus, at: &At, options: &ResumeOptions) -> Result {
-    let key = stop_key(options.symbol.as_ref(), options.strategy.as_ref());
+    let key = stop_key(&options.scope);
     let mut redis = bus.commands();
     // Recorded first: a resume without a record is worse than a record without a resume.
     record(bus, at, EventType::Resumed, &options.reason, json!({"command": "resume", "key": key})).await?;
@@ -180,7 +181,7 @@ pub async fn breaker(at: &At) -> Result {
 /// `cdb breaker trip` and `cdb breaker reset`
 pub async fn move_breaker(at: &At, command: &str, options: BreakerOptions) -> Result {
     let (_, bus) = operator(at).await?;
-    let id = uuid::Uuid::now_v7().simple().to_string();
+    let id = fresh_id();
     let wish = json!({"id": id, "command": command, "actor": at.actor, "reason": options.reason});
     record(&bus, at, EventType::OperatorAction, &options.reason, json!({"command": format!("breaker {command}")}))
         .await?;

@@ -8,54 +8,16 @@ use crate::breaker::{Cause, State};
 use crate::command::Command;
 use crate::ids::{Asset, StrategyId, Symbol};
 use crate::limits::Setting;
-use crate::money::{Price, Qty, parse_decimal};
+use crate::money::{Price, Qty};
 use crate::order::TimeInForce;
 use crate::report::{AccountSnapshot, AssetBalance, Mode};
 use crate::symbol_rules::Sides;
+use crate::test_values::{asset, qty, rules_in, rules_of, symbol, usd};
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
-fn symbol(text: &str) -> Symbol {
-    Symbol::parse(text).expect("a symbol")
-}
-
-fn asset(text: &str) -> Asset {
-    Asset::parse(text).expect("an asset")
-}
-
 fn price(text: &str) -> Price {
     Price::parse(text).expect("a price")
-}
-
-fn qty(text: &str) -> Qty {
-    Qty::parse_or_zero(text).expect("a quantity")
-}
-
-fn usd(text: &str) -> Notional {
-    Notional::from_decimal(parse_decimal(text).expect("an amount"))
-}
-
-fn rules_of(base: &str) -> SymbolRules {
-    rules_in(base, "USDT")
-}
-
-fn rules_in(base: &str, quote: &str) -> SymbolRules {
-    SymbolRules {
-        symbol: symbol(&format!("{base}{quote}")),
-        base: asset(base),
-        quote: asset(quote),
-        qty_decimals: 6,
-        price_decimals: 2,
-        qty_min: qty("0.000001"),
-        notional_min: usd("1"),
-        market_notional_min: usd("1"),
-        notional_max: Some(usd("2000000")),
-        market_notional_max: Some(usd("2000000")),
-        is_tradable: true,
-        has_market_orders: true,
-        sides: Sides::Both,
-        taker_fee: parse_decimal("0.0005").expect("a share"),
-    }
 }
 
 /// The market, the account and the operator's wishes at the moment when an order is judged.

@@ -9,10 +9,10 @@ use super::*;
 use crate::breaker::{Cause, Input, State};
 use crate::ids::{Asset, OrderId, TradeId};
 use crate::limits::AllowedStrategies;
-use crate::money::{Qty, parse_decimal};
+use crate::money::Qty;
 use crate::order::{MarketSize, OrdType, Side};
 use crate::report::{AccountSnapshot, AssetBalance, Fill, Finding, FindingKind, Mode, Source};
-use crate::symbol_rules::Sides;
+use crate::test_values::{asset, decimal, qty, rules_of, symbol, usd};
 
 /// 2023-11-14T22:13:20Z.
 const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -23,47 +23,8 @@ fn id(text: &str) -> ClOrdId {
     ClOrdId::parse(text).expect("an id")
 }
 
-fn symbol(text: &str) -> Symbol {
-    Symbol::parse(text).expect("a symbol")
-}
-
-fn asset(text: &str) -> Asset {
-    Asset::parse(text).expect("an asset")
-}
-
-fn decimal(text: &str) -> Decimal {
-    parse_decimal(text).expect("a decimal")
-}
-
-fn usd(text: &str) -> Notional {
-    Notional::from_decimal(decimal(text))
-}
-
-fn qty(text: &str) -> Qty {
-    Qty::from_decimal(decimal(text))
-}
-
 fn price(value: Decimal) -> Price {
     Price::from_decimal(value).expect("a price above zero")
-}
-
-fn rules_of(base: &str) -> SymbolRules {
-    SymbolRules {
-        symbol: symbol(&format!("{base}USDT")),
-        base: asset(base),
-        quote: asset("USDT"),
-        qty_decimals: 6,
-        price_decimals: 2,
-        qty_min: qty("0.000001"),
-        notional_min: usd("1"),
-        market_notional_min: usd("1"),
-        notional_max: Some(usd("2000000")),
-        market_notional_max: Some(usd("2000000")),
-        is_tradable: true,
-        has_market_orders: true,
-        sides: Sides::Both,
-        taker_fee: decimal("0.0005"),
-    }
 }
 
 /// An order as a test wishes it.
