@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::process::{Command, Output};
 
-use cdb_tests::cell::{Cell, free_ports, programs};
+use cdb_tests::cell::{Cell, free_ports, programs, remove_ledger};
 
 fn up(arguments: &[&str]) -> Output {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
@@ -59,6 +59,7 @@ fn contradictory_limits_stop_the_start_with_every_fault_at_once_and_leave_nothin
         "--env-file",
         settings.to_str().unwrap(),
     ]);
+    remove_ledger(dir.path());
     assert_ne!(output.status.code(), Some(0));
     let text = text(&output);
     for expected in ["MAX_ORDER_SIZE_USD", "did you mean MAX_DAILY_ORDERS", "MAX_POSITION_PCT"] {

@@ -418,8 +418,8 @@ impl Drop for Starting {
     }
 }
 
-/// Removes the cluster's data, which lies outside the cell's directory.
-fn remove_ledger(dir: &Path) {
+/// Removes the data of the cluster of the cell in `dir/cell`, which lie outside that directory.
+pub fn remove_ledger(dir: &Path) {
     let home = fs::read_to_string(dir.join("cell/postgres-home")).unwrap_or_default();
     if home.starts_with("/tmp/cdb-") {
         // It may be gone already.
