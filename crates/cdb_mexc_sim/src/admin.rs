@@ -31,6 +31,9 @@ pub fn routes(shared: Arc<Shared>) -> Router {
         .route("/foreign-order", post(foreign_order))
         .route("/transfer", post(transfer))
         .route("/keys", post(set_keys))
+        .route("/streams", get(streams))
+        .route("/streams/cut", post(cut_streams))
+        .route("/listen-keys/lapse", post(lapse_listen_keys))
         .route("/reset", post(reset))
         .with_state(shared)
 }
@@ -140,7 +143,8 @@ struct Transfer {
 
 async fn transfer(State(shared): State<Arc<Shared>>, Json(transfer): Json<Transfer>) -> Response {
     let mut inner = shared.lock();
-    inner.exchange.account.add(&transfer.asset, transfer.amount);
+    let now = inner.exchange_ms();
+    inner.exchange.transfer(&transfer.asset, transfer.amount, now);
     kept(&inner, &json!({"ok": true}))
 }
 
@@ -155,6 +159,24 @@ async fn set_keys(State(shared): State<Arc<Shared>>, Json(keys): Json<NewKeys>) 
     let mut inner = shared.lock();
     inner.keys.api_key = keys.api_key;
     inner.keys.api_secret = keys.api_secret;
+    Json(json!({"ok": true}))
+}
+
+async fn streams(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    let inner = shared.lock();
+    let listen_keys = inner.hub.keys.live(inner.exchange_ms()).len();
+    Json(json!({"connections": inner.hub.report(), "listen_keys": listen_keys}))
+}
+
+/// Closes every stream.
+async fn cut_streams(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    shared.lock().hub.close_where(|_| true);
+    Json(json!({"ok": true}))
+}
+
+/// Lets every listen key lapse at once.
+async fn lapse_listen_keys(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    shared.lock().hub.keys.lapse_all();
     Json(json!({"ok": true}))
 }
 

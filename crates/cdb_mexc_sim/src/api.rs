@@ -105,7 +105,7 @@ fn arrive(shared: &Shared, call: &mut Call) -> Result<Option<Fault>, Box<Respons
         (seen.status, seen.code) = (Some(status), Some(429));
     }
     let refusal =
-        Refusal { http: status, code: 429, msg: "Too Many Requests".into(), retry_after_s: Some(retry_after_s) };
+        Refusal { http: status, retry_after_s: Some(retry_after_s), ..refuse(429, "Too Many Requests") };
     Err(Box::new(error_response(&inner, &refusal)))
 }
 
@@ -212,7 +212,8 @@ fn execute(shared: &Arc<Shared>, call: &Call) -> Response {
 }
 
 fn error_response(inner: &Inner, refusal: &Refusal) -> Response {
-    let code = if inner.switches.code_as_string { json!(refusal.code.to_string()) } else { json!(refusal.code) };
+    let is_code_text = refusal.is_code_text || inner.switches.code_as_string;
+    let code = if is_code_text { json!(refusal.code.to_string()) } else { json!(refusal.code) };
     plain(refusal.http, refusal.retry_after_s, json!({"code": code, "msg": refusal.msg}).to_string())
 }
 
@@ -274,6 +275,23 @@ fn route(inner: &mut Inner, call: &Call) -> Result<Value, Refusal> {
             let fees = json!({"makerCommission": number(info.maker_commission), "takerCommission": number(info.taker_commission)});
             Ok(wrapped(inner, &fees))
         }
+        ("POST", "userDataStream") => {
+            let (now, life_ms) = (inner.exchange_ms(), inner.switches.listen_key_life_ms);
+            Ok(json!({"listenKey": inner.hub.keys.create(now, life_ms)?}))
+        }
+        ("GET", "userDataStream") => Ok(json!({"listenKey": inner.hub.keys.live(inner.exchange_ms())})),
+        ("PUT", "userDataStream") => {
+            let (now, life_ms, key) =
+                (inner.exchange_ms(), inner.switches.listen_key_life_ms, params.needed("listenKey")?);
+            inner.hub.keys.extend(key, now, life_ms)?;
+            Ok(json!({"listenKey": key}))
+        }
+        ("DELETE", "userDataStream") => {
+            let key = params.needed("listenKey")?;
+            inner.hub.keys.remove(key)?;
+            inner.hub.close_where(|listen_key| listen_key == Some(key));
+            Ok(json!({"listenKey": key}))
+        }
         ("GET", "selfSymbols") => {
             let symbols: Vec<&String> = inner.exchange.symbols.keys().collect();
             Ok(json!({"code": 200, "data": symbols, "msg": null}))
@@ -283,7 +301,8 @@ fn route(inner: &mut Inner, call: &Call) -> Result<Value, Refusal> {
 }
 
 /// Calls that need a signature; any other GET is public or unknown.
-const SIGNED_GETS: [&str; 11] = [
+const SIGNED_GETS: [&str; 12] = [
+    "userDataStream",
     "order",
     "openOrders",
     "allOrders",
@@ -298,7 +317,7 @@ const SIGNED_GETS: [&str; 11] = [
 ];
 
 fn not_found() -> Refusal {
-    Refusal { http: 404, code: 404, msg: "Not Found".into(), retry_after_s: None }
+    Refusal { http: 404, ..refuse(404, "Not Found") }
 }
 
 fn limit(params: &Params, default: usize, max: usize) -> Result<usize, Refusal> {
@@ -407,17 +426,28 @@ fn agg_trades(inner: &Inner, params: &Params) -> Result<Value, Refusal> {
     Ok(prints.take(limit).map(trade).collect())
 }
 
-/// Minute bars; other intervals are not offered.
+/// Bars of a minute, or longer ones made of them; months are not offered.
 fn klines(inner: &Inner, params: &Params) -> Result<Value, Refusal> {
-    if params.needed("interval")? != "1m" {
-        return Err(refuse(33333, "parameter error: interval"));
-    }
-    let limit = limit(params, 500, 1_000)?;
-    let bars = &market(inner, params)?.bars;
-    let bar = |bar: &Bar| {
-        json!([bar.start, bar.open, bar.high, bar.low, bar.close, bar.volume, bar.start + BAR_MS, bar.amount])
+    let minutes = match params.needed("interval")? {
+        "1m" => 1,
+        "5m" => 5,
+        "15m" => 15,
+        "30m" => 30,
+        "60m" => 60,
+        "4h" => 240,
+        "1d" => 1_440,
+        "1W" => 10_080,
+        _ => return Err(refuse(33333, "parameter error: interval")),
     };
-    Ok(bars.iter().skip(bars.len().saturating_sub(limit)).map(bar).collect())
+    let limit = limit(params, 500, 1_000)?;
+    let (start, end) = span(params, 0)?;
+    let length = minutes * BAR_MS;
+    let bars = market(inner, params)?.bars_of(length);
+    let kept: Vec<&Bar> = bars.iter().filter(|bar| bar.start >= start && bar.start <= end).collect();
+    let bar = |bar: &&Bar| {
+        json!([bar.start, bar.open, bar.high, bar.low, bar.close, bar.volume, bar.start + length, bar.amount])
+    };
+    Ok(kept.iter().skip(kept.len().saturating_sub(limit)).map(bar).collect())
 }
 
 fn wanted(params: &Params) -> Result<Wanted, Refusal> {

@@ -11,12 +11,14 @@ pub struct Refusal {
     pub msg: String,
     /// `Retry-After`, seconds.
     pub retry_after_s: Option<u64>,
+    /// The code is sent as text whatever the switch says.
+    pub is_code_text: bool,
 }
 
 /// A refusal with HTTP 400, as every business refusal is.
 #[must_use]
 pub fn refuse(code: i64, msg: impl Into<String>) -> Refusal {
-    Refusal { http: 400, code, msg: msg.into(), retry_after_s: None }
+    Refusal { http: 400, code, msg: msg.into(), retry_after_s: None, is_code_text: false }
 }
 
 /// A symbol that is not listed.

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::account::Account;
 use crate::error::{Refusal, refuse, unknown_symbol};
-use crate::market::Market;
+use crate::event::{Cause, Event};
+use crate::market::{Market, Print};
 use crate::order::{Kind, Order, Side, Status, Trade};
 use crate::rules::SymbolInfo;
 
@@ -47,11 +48,18 @@ pub struct Uncertain {
     pub refuse_crossing_maker: bool,
     /// `quote`, `received` or `MX`.
     pub fee_in: String,
+    /// Trade ids of the stream are those of `myTrades`; otherwise they are others.
+    pub stream_ids_are_rest_ids: bool,
 }
 
 impl Default for Uncertain {
     fn default() -> Self {
-        Self { refuse_duplicate_client_id: false, refuse_crossing_maker: false, fee_in: "quote".to_owned() }
+        Self {
+            refuse_duplicate_client_id: false,
+            refuse_crossing_maker: false,
+            fee_in: "quote".to_owned(),
+            stream_ids_are_rest_ids: false,
+        }
     }
 }
 
@@ -73,6 +81,9 @@ pub struct Exchange {
     /// Markets.
     #[serde(skip)]
     pub markets: BTreeMap<String, Market>,
+    /// What happened since the streams were last told.
+    #[serde(skip)]
+    pub events: Vec<Event>,
     sequence: u64,
 }
 
@@ -88,6 +99,25 @@ impl Exchange {
     /// Lists symbols.
     pub fn list(&mut self, symbols: Vec<SymbolInfo>) {
         self.symbols = symbols.into_iter().map(|info| (info.symbol.clone(), info)).collect();
+    }
+
+    /// Changes balances and tells the streams which changed, and why.
+    fn book<T>(&mut self, cause: Cause, now: i64, change: impl FnOnce(&mut Account) -> T) -> T {
+        let before = self.account.clone();
+        let result = change(&mut self.account);
+        for (asset, after) in &self.account.0 {
+            let before = before.of(asset);
+            if before != *after {
+                self.events.push(Event::Balance { asset: asset.clone(), before, after: *after, cause, time: now });
+            }
+        }
+        result
+    }
+
+    /// A deposit (above zero) or a withdrawal.
+    pub fn transfer(&mut self, asset: &str, amount: Decimal, now: i64) {
+        let cause = if amount < Decimal::ZERO { Cause::Withdraw } else { Cause::Deposit };
+        self.book(cause, now, |account| account.add(asset, amount));
     }
 
     fn next(&mut self) -> u64 {
@@ -194,7 +224,7 @@ impl Exchange {
             Side::Buy => (&info.quote_asset, wanted.quote_qty.unwrap_or(price * qty)),
             Side::Sell => (&info.base_asset, qty),
         };
-        if !self.account.lock(asset, needed) {
+        if !self.book(Cause::EntrustPlace, now, |account| account.lock(asset, needed)) {
             let (code, text) =
                 if wanted.side == Side::Buy { (30004, "Insufficient position") } else { (30005, "Oversold") };
             return Err(refuse(code, text));
@@ -217,6 +247,7 @@ impl Exchange {
             updated_at: None,
             is_foreign: wanted.is_foreign,
         };
+        self.events.push(Event::Order { order: order.clone(), last_fill: None });
         self.orders.insert(id.clone(), order);
         self.match_new(&id, &info, does_cross, wanted.quote_qty.is_some(), now);
         Ok(id)
@@ -282,31 +313,33 @@ impl Exchange {
         order.status = Status::PartiallyFilled;
         order.updated_at = Some(now);
         let side = order.side;
-        match side {
+        // A limit buy locked at its own price gets the difference back.
+        let unlocked = match side {
+            Side::Sell => qty,
+            Side::Buy if order.kind == Kind::Market => cost.min(order.locked),
+            Side::Buy => order.price * qty,
+        };
+        order.locked -= unlocked;
+        let after = order.clone();
+        self.book(Cause::Entrust, now, |account| match side {
             Side::Buy => {
-                // A limit buy locked at its own price gets the difference back.
-                let locked = if order.kind == Kind::Market { cost.min(order.locked) } else { order.price * qty };
-                order.locked -= locked;
-                self.account.spend_locked(&info.quote_asset, locked);
-                self.account.add(&info.quote_asset, locked - cost);
-                self.account.add(&info.base_asset, qty);
+                account.spend_locked(&info.quote_asset, unlocked);
+                account.add(&info.quote_asset, unlocked - cost);
+                account.add(&info.base_asset, qty);
             }
             Side::Sell => {
-                order.locked -= qty;
-                self.account.spend_locked(&info.base_asset, qty);
-                self.account.add(&info.quote_asset, cost);
+                account.spend_locked(&info.base_asset, unlocked);
+                account.add(&info.quote_asset, cost);
             }
-        }
-        let (order_id, client_id, symbol) = (order.id.clone(), order.client_id.clone(), order.symbol.clone());
+        });
         let rate = if is_maker { info.maker_commission } else { info.taker_commission };
         let (fee, fee_asset) = self.fee(side, info, qty, cost, rate);
-        self.account.add(&fee_asset, -fee);
-        let id = format!("{trade_number:032x}");
-        self.trades.push(Trade {
-            id,
-            order_id,
-            client_id,
-            symbol,
+        self.book(Cause::TradeFee, now, |account| account.add(&fee_asset, -fee));
+        let trade = Trade {
+            id: format!("{trade_number:032x}"),
+            order_id: after.id.clone(),
+            client_id: after.client_id.clone(),
+            symbol: after.symbol.clone(),
             side,
             price,
             qty,
@@ -314,7 +347,10 @@ impl Exchange {
             fee_asset,
             is_maker,
             time: now,
-        });
+        };
+        self.events.push(Event::Deal(trade.clone()));
+        self.events.push(Event::Order { order: after, last_fill: Some((qty, is_maker)) });
+        self.trades.push(trade);
     }
 
     /// The fee is taken in quote, in what was received, or in MX; never from an asset that does not cover it.
@@ -341,9 +377,20 @@ impl Exchange {
         order.status = status;
         order.updated_at = Some(now);
         let locked = std::mem::take(&mut order.locked);
-        let Some(info) = self.symbols.get(&order.symbol) else { return };
-        let asset = if order.side == Side::Buy { info.quote_asset.clone() } else { info.base_asset.clone() };
-        self.account.unlock(&asset, locked);
+        let ended = order.clone();
+        let last = self.events.iter_mut().rev().find_map(|event| match event {
+            Event::Order { order, last_fill: Some(_) } if order.id == id => Some(order),
+            _ => None,
+        });
+        match last {
+            // The last fill and the end are one change.
+            Some(last) if status == Status::Filled => last.clone_from(&ended),
+            Some(_) | None => self.events.push(Event::Order { order: ended.clone(), last_fill: None }),
+        }
+        let Some(info) = self.symbols.get(&ended.symbol) else { return };
+        let asset = if ended.side == Side::Buy { info.quote_asset.clone() } else { info.base_asset.clone() };
+        let cause = if status == Status::Filled { Cause::EntrustUnfrozen } else { Cause::EntrustCancel };
+        self.book(cause, now, |account| account.unlock(&asset, locked));
     }
 
     /// Cancels an open order; the order as it was before.
@@ -362,7 +409,11 @@ impl Exchange {
     /// A recorded trade: moves the market and fills resting orders that it reaches, up to its quantity.
     pub fn on_print(&mut self, symbol: &str, price: Decimal, qty: Decimal, taker: Side, now: i64) {
         let Some(info) = self.symbols.get(symbol).cloned() else { return };
-        self.markets.entry(symbol.to_owned()).or_default().on_print(price, qty, taker, info.tick(), now);
+        let market = self.markets.entry(symbol.to_owned()).or_default();
+        let print = Print { price, qty, taker, time: now };
+        market.on_print(print, info.tick());
+        self.events.push(Event::Print { symbol: symbol.to_owned(), print });
+        self.events.push(Event::Book { symbol: symbol.to_owned() });
         self.fill_resting(&info, price, price, Some(qty), now);
     }
 
@@ -380,6 +431,7 @@ impl Exchange {
     ) -> Result<(), Refusal> {
         let info = self.symbols.get(symbol).cloned().ok_or_else(unknown_symbol)?;
         self.markets.entry(symbol.to_owned()).or_default().on_script(bid, ask, last);
+        self.events.push(Event::Book { symbol: symbol.to_owned() });
         self.fill_resting(&info, ask, bid, None, now);
         Ok(())
     }

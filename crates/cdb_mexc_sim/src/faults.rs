@@ -102,7 +102,7 @@ impl Faults {
                 && rule.symbol.as_deref().is_none_or(|wanted| Some(wanted) == symbol)
                 && rule.count != Some(0);
             let per_mille = rule.per_mille;
-            if !is_meant || per_mille.is_some_and(|chance| self.next_random() % 1_000 >= chance) {
+            if !is_meant || per_mille.is_some_and(|chance| !self.strikes(chance)) {
                 continue;
             }
             let rule = &mut self.rules[index];
@@ -110,6 +110,11 @@ impl Faults {
             return Some(rule.fault.clone());
         }
         None
+    }
+
+    /// Whether something with this chance happens now.
+    pub fn strikes(&mut self, per_mille: u64) -> bool {
+        per_mille > 0 && self.next_random() % 1_000 < per_mille
     }
 
     /// splitmix64.

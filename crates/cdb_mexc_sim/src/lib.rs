@@ -7,14 +7,19 @@ pub mod rules; // the symbols and what they allow
 pub mod market; // bid, ask, last, and the liquidity behind them
 pub mod account; // balances
 pub mod order; // orders and trades
+pub mod event; // what the streams are told
 pub mod exchange; // matching
 pub mod error; // refusals with their codes
 pub mod params; // parameters of a request, raw and parsed
 pub mod auth; // key, signature, time window
 pub mod budget; // rate limits, as the exchange counts them
 pub mod faults; // what is to go wrong
+pub mod listen_key; // what opens the user stream
+pub mod channel; // what can be subscribed to, and its frames
+pub mod hub; // who is subscribed to what
 pub mod state; // everything behind one lock
 pub mod api; // the exchange's REST interface
+pub mod stream; // the exchange's WebSocket interface
 pub mod admin; // the interface for tests and scripts
 pub mod replay; // recorded prints as a price path
 pub mod server; // both interfaces on their ports

@@ -64,10 +64,23 @@ pub struct Bar {
     pub amount: Decimal,
 }
 
+impl Bar {
+    /// Takes in a later bar of the same time.
+    fn add(&mut self, later: &Self) {
+        self.high = self.high.max(later.high);
+        self.low = self.low.min(later.low);
+        self.close = later.close;
+        self.volume += later.volume;
+        self.amount += later.amount;
+    }
+}
+
 /// Trades and bars kept.
 const KEPT: usize = 1_000;
 /// Milliseconds of a bar.
 pub const BAR_MS: i64 = 60_000;
+const DAY_MS: i64 = 1_440 * BAR_MS;
+const WEEK_MS: i64 = 7 * DAY_MS;
 
 #[derive(Debug, Clone, Default)]
 struct Depth {
@@ -89,9 +102,10 @@ impl Depth {
 
 impl Market {
     /// A recorded trade: the taker's side says which side of the book it shows.
-    pub fn on_print(&mut self, price: Decimal, qty: Decimal, taker: Side, tick: Decimal, time: i64) {
+    pub fn on_print(&mut self, print: Print, tick: Decimal) {
+        let Print { price, qty, taker, .. } = print;
         self.last = Some(price);
-        self.keep(Print { price, qty, taker, time });
+        self.keep(print);
         match taker {
             Side::Buy => {
                 self.ask = Some(price);
@@ -107,34 +121,41 @@ impl Market {
     }
 
     fn keep(&mut self, print: Print) {
-        let Print { price, qty, time, .. } = print;
         self.prints.push_front(print);
         self.prints.truncate(KEPT);
-        let start = time - time.rem_euclid(BAR_MS);
+        let amount = print.price * print.qty;
+        let bar = Bar {
+            start: print.time - print.time.rem_euclid(BAR_MS),
+            open: print.price,
+            high: print.price,
+            low: print.price,
+            close: print.price,
+            volume: print.qty,
+            amount,
+        };
         match self.bars.back_mut() {
-            Some(bar) if bar.start == start => {
-                bar.high = bar.high.max(price);
-                bar.low = bar.low.min(price);
-                bar.close = price;
-                bar.volume += qty;
-                bar.amount += price * qty;
-            }
-            Some(_) | None => {
-                let amount = price * qty;
-                self.bars.push_back(Bar {
-                    start,
-                    open: price,
-                    high: price,
-                    low: price,
-                    close: price,
-                    volume: qty,
-                    amount,
-                });
-                if self.bars.len() > KEPT {
-                    self.bars.pop_front();
-                }
+            Some(last) if last.start == bar.start => last.add(&bar),
+            Some(_) | None => self.bars.push_back(bar),
+        }
+        if self.bars.len() > KEPT {
+            self.bars.pop_front();
+        }
+    }
+
+    /// Bars of this many ms, a multiple of a minute, out of the minutes kept.
+    #[must_use]
+    pub fn bars_of(&self, length: i64) -> Vec<Bar> {
+        let mut longer: Vec<Bar> = Vec::new();
+        for bar in &self.bars {
+            // Weeks begin on a Monday; the epoch was a Thursday.
+            let shift = if length == WEEK_MS { 4 * DAY_MS } else { 0 };
+            let bar = Bar { start: bar.start - (bar.start - shift).rem_euclid(length), ..*bar };
+            match longer.last_mut() {
+                Some(last) if last.start == bar.start => last.add(&bar),
+                Some(_) | None => longer.push(bar),
             }
         }
+        longer
     }
 
     /// A scripted price with deep liquidity.

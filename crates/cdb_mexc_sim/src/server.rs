@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::routing::any;
 use rust_decimal::Decimal;
 use tokio::net::TcpListener;
 
@@ -15,8 +16,9 @@ use crate::auth::Keys;
 use crate::budget::Budget;
 use crate::exchange::Exchange;
 use crate::faults::Faults;
+use crate::hub::Hub;
 use crate::state::{Inner, Shared, Switches};
-use crate::{admin, api, replay, rules};
+use crate::{admin, api, replay, rules, stream};
 
 /// How a stand-in is set up.
 #[derive(Clone)]
@@ -82,6 +84,7 @@ impl Server {
             keys: Keys { api_key: setup.api_key, api_secret: setup.api_secret, is_revoked: false },
             budget,
             faults: Faults::seeded(setup.seed),
+            hub: Hub::default(),
             switches: Switches::default(),
             seen: VecDeque::new(),
             seen_from: 0,
@@ -108,6 +111,7 @@ impl Server {
             tokio::spawn(replay::play(Arc::clone(&self.shared), symbol, prints));
         }
         let exchange = Router::new()
+            .route("/ws", any(stream::upgrade))
             .fallback(api::handle)
             .layer(DefaultBodyLimit::max(1 << 20))
             .with_state(Arc::clone(&self.shared));

@@ -1,6 +1,7 @@
 //! Everything behind one lock, and what survives a restart of the stand-in.
 
 use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,6 +13,7 @@ use crate::auth::Keys;
 use crate::budget::Budget;
 use crate::exchange::Exchange;
 use crate::faults::Faults;
+use crate::hub::Hub;
 
 /// Requests remembered for tests.
 const SEEN_MAX: usize = 200_000;
@@ -59,6 +61,26 @@ pub struct Switches {
     pub success_code: i64,
     /// The key may withdraw.
     pub can_withdraw: bool,
+    /// A listen key lives for this long, ms.
+    pub listen_key_life_ms: i64,
+    /// A stream whose listen key lapsed is closed; otherwise it falls silent.
+    pub lapsed_key_closes: bool,
+    /// A connection opened from now on lives for this long, ms.
+    pub stream_life_ms: u64,
+    /// User streams say nothing.
+    pub stream_is_silent: bool,
+    /// Frames come this much later, ms.
+    pub stream_delay_ms: u64,
+    /// Chance that a frame is lost, per mille.
+    pub stream_drop_per_mille: u64,
+    /// Chance that a frame comes twice, per mille.
+    pub stream_duplicate_per_mille: u64,
+    /// Chance that the next frame overtakes this one, per mille.
+    pub stream_reorder_per_mille: u64,
+    /// Chance that half of a frame comes before the whole, per mille.
+    pub stream_broken_per_mille: u64,
+    /// Channels whose name begins like this cannot be subscribed to.
+    pub blocked_channels: Vec<String>,
 }
 
 impl Default for Switches {
@@ -73,6 +95,16 @@ impl Default for Switches {
             missing_client_id: "null".to_owned(),
             success_code: 0,
             can_withdraw: false,
+            listen_key_life_ms: 3_600_000,
+            lapsed_key_closes: false,
+            stream_life_ms: 86_400_000,
+            stream_is_silent: false,
+            stream_delay_ms: 0,
+            stream_drop_per_mille: 0,
+            stream_duplicate_per_mille: 0,
+            stream_reorder_per_mille: 0,
+            stream_broken_per_mille: 0,
+            blocked_channels: Vec::new(),
         }
     }
 }
@@ -87,6 +119,8 @@ pub struct Inner {
     pub budget: Budget,
     /// What goes wrong.
     pub faults: Faults,
+    /// Streams.
+    pub hub: Hub,
     /// Behaviour.
     pub switches: Switches,
     /// Requests seen.
@@ -122,6 +156,14 @@ impl Inner {
         self.seen.get_mut(usize::try_from(index).ok()?)
     }
 
+    /// Tells the streams what happened since they were last told.
+    fn tell_streams(&mut self) {
+        let now = self.exchange_ms();
+        for event in std::mem::take(&mut self.exchange.events) {
+            self.hub.tell(&event, &self.exchange, &self.switches, &mut self.faults, now);
+        }
+    }
+
     /// Writes the books to their file, whole or not at all.
     ///
     /// # Errors
@@ -145,8 +187,32 @@ impl Shared {
     }
 
     /// Locks it.
-    pub fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn lock(&self) -> Locked<'_> {
+        Locked(self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The locked stand-in. Whoever changed something, the streams are told when the lock is given back: before the
+/// answer to the request that changed it.
+pub struct Locked<'a>(MutexGuard<'a, Inner>);
+
+impl Deref for Locked<'_> {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut Inner {
+        &mut self.0
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        self.0.tell_streams();
     }
 }
 
