@@ -51,6 +51,8 @@ pub enum Meaning {
     },
     /// The order is not there, or not visible yet.
     NotFound,
+    /// The listen key is unknown or lapsed; a new one is to be made.
+    NoListenKey,
 }
 
 /// Waits when the exchange does not say how long (exchange API §4.3: bans last 2 minutes and more).
@@ -82,7 +84,7 @@ impl Reply {
 }
 
 /// The table.
-fn meaning(status: u16, retry_after_s: Option<u64>, code: Option<i64>) -> Meaning {
+pub(crate) fn meaning(status: u16, retry_after_s: Option<u64>, code: Option<i64>) -> Meaning {
     match (status, code) {
         (418, _) => Meaning::Banned { wait_s: retry_after_s.unwrap_or(BAN_WAIT_S) },
         (429, _) | (_, Some(429)) => Meaning::RateLimited { wait_s: retry_after_s.unwrap_or(RATE_LIMIT_WAIT_S) },
@@ -97,6 +99,7 @@ const fn of_code(code: i64) -> Meaning {
     use VenueRefusal as R;
     match code {
         -2013 | -2011 => Meaning::NotFound,
+        730_708 => Meaning::NoListenKey,
         10101 | 30004 | 30005 => Meaning::Refused(R::InsufficientBalance),
         -1128 | 400 | 30002 | 30003 | 30029 | 30032 | 30087 | 33333 | 44444 | 700_004 | 700_005 | 700_008 | 700_013
         | 730_002 => Meaning::Refused(R::OrderRules),
@@ -155,7 +158,8 @@ mod tests {
                 "oversold" => Meaning::Refused(VenueRefusal::InsufficientBalance),
                 "account-restricted-chinese" => Meaning::Refused(VenueRefusal::NotPossibleNow),
                 "rate-limit" => Meaning::RateLimited { wait_s: RATE_LIMIT_WAIT_S },
-                "listen-key-string-code" | "service-unavailable" | "waf-403-html" => Meaning::Unknown,
+                "listen-key-string-code" => Meaning::NoListenKey,
+                "service-unavailable" | "waf-403-html" => Meaning::Unknown,
                 _ => Meaning::Refused(VenueRefusal::OrderRules),
             };
             assert_eq!(meaning, expected, "{}", case["id"]);

@@ -1,6 +1,6 @@
 //! The calls. Placing does not fail, it answers ([`VenueAnswer`]); everything else gives its data or a [`Trouble`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cdb_core::ids::{ClOrdId, OrderId, Symbol};
@@ -15,7 +15,11 @@ use reqwest::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use crate::answer::{Meaning, Reply, Trouble, silence};
 use crate::http;
 use crate::signing::{Credentials, Query};
-use crate::wire::{self, Created, OrderList, ServerTime, VenueAccount, VenueOrder, VenueTrade, WireFault};
+use crate::stream::ListenKey;
+use crate::wire::{
+    self, Created, Depth, Fees, MarketTrade, OrderList, ServerTime, VenueAccount, VenueOrder, VenueTrade, WireFault,
+    fault,
+};
 
 /// Longest wait for an answer; longer than any `recvWindow` of ours would be of no use.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -23,6 +27,9 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Largest body that is read; all symbols' rules are about 2 MB.
 const BODY_BYTES_MAX: usize = 8 << 20;
+
+/// Fills that one call gives at most (exchange API §9).
+pub const TRADES_MAX: usize = 100;
 
 /// A client of one account.
 #[derive(Clone)]
@@ -63,7 +70,8 @@ impl Client {
     async fn call(&self, method: Method, path: &str, query: &str, is_signed: bool) -> Result<Vec<u8>, Trouble> {
         let separator = if query.is_empty() { "" } else { "?" };
         let url = format!("{}/api/v3/{path}{separator}{query}", self.base);
-        let http = if method == Method::POST { &self.orders } else { &self.http };
+        // Any other call may take its time to connect.
+        let http = if method == Method::POST && path != "userDataStream" { &self.orders } else { &self.http };
         let mut request = http.request(method, url).header(CONTENT_TYPE, "application/json");
         if is_signed {
             let mut key = HeaderValue::from_str(self.credentials.api_key().expose())
@@ -95,6 +103,14 @@ impl Client {
         self.call(method, path, &query, true).await
     }
 
+    /// Whether the exchange answers at all.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub async fn ping(&self) -> Result<(), Trouble> {
+        self.public("ping", Query::default()).await.map(|_| ())
+    }
+
     /// The exchange's clock, epoch ms.
     ///
     /// # Errors
@@ -111,6 +127,44 @@ impl Client {
     pub async fn exchange_info(&self) -> Result<Vec<SymbolRules>, Trouble> {
         let body = self.public("exchangeInfo", Query::default()).await?;
         wire::exchange_info(&body).map_err(unreadable)
+    }
+
+    /// Symbols that are open to API trading at all.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub async fn default_symbols(&self) -> Result<BTreeSet<Symbol>, Trouble> {
+        let body = self.public("defaultSymbols", Query::default()).await?;
+        wire::symbols(&body).map_err(unreadable)
+    }
+
+    /// Symbols that this key may trade.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub async fn self_symbols(&self, stamp: Stamp) -> Result<BTreeSet<Symbol>, Trouble> {
+        let body = self.signed(Method::GET, "selfSymbols", Query::default(), stamp).await?;
+        wire::symbols(&body).map_err(unreadable)
+    }
+
+    /// The book's best levels, at most `limit` a side.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub async fn depth(&self, symbol: &Symbol, limit: u32) -> Result<Depth, Trouble> {
+        let query = Query::default().with("symbol", symbol.as_str()).with("limit", &limit.to_string());
+        let body = self.public("depth", query).await?;
+        wire::depth(&body).map_err(unreadable)
+    }
+
+    /// The market's latest trades, at most `limit`.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub async fn market_trades(&self, symbol: &Symbol, limit: u32) -> Result<Vec<MarketTrade>, Trouble> {
+        let query = Query::default().with("symbol", symbol.as_str()).with("limit", &limit.to_string());
+        let body = self.public("trades", query).await?;
+        wire::market_trades(&body).map_err(unreadable)
     }
 
     /// Best bid and ask of all symbols.
@@ -141,6 +195,36 @@ impl Client {
             Ok(order_id) => (VenueAnswer::Accepted { order_id }, None),
             Err(trouble) => (place_answer(&trouble), Some(trouble)),
         }
+    }
+
+    /// Sends new orders of one symbol in one request, once. Consumes the right to do so; the answers stand in the order
+    /// of the submissions. Together they live no longer than the one whose window closes first.
+    pub async fn place_batch(&self, submissions: Vec<Submission>) -> (Vec<VenueAnswer>, Option<Trouble>) {
+        let opens_at = |one: &Submission| one.claim().timestamp.millis();
+        let timestamp_ms = submissions.iter().map(opens_at).min().unwrap_or_default();
+        let closes_at = submissions.iter().map(|one| opens_at(one).saturating_add(one.claim().recv_window)).min();
+        let recv_window_ms = closes_at.unwrap_or_default().saturating_sub(timestamp_ms).max(0);
+        let orders: Vec<serde_json::Map<String, serde_json::Value>> = submissions
+            .iter()
+            .map(|one| {
+                order_fields(one.order()).into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect()
+            })
+            .collect();
+        let json = serde_json::to_string(&orders).expect("text fields always serialise");
+        let query = Query::default().with("batchOrders", &json);
+        let answer = self.signed(Method::POST, "batchOrders", query, Stamp { timestamp_ms, recv_window_ms }).await;
+        match answer {
+            Ok(body) => (batch_answers(&body, &submissions), None),
+            Err(trouble) => (vec![place_answer(&trouble); submissions.len()], Some(trouble)),
+        }
+    }
+
+    /// Lets the exchange check an order's fields without placing it.
+    ///
+    /// # Errors
+    /// See [`Trouble`]; a refusal is what an order of this kind would get.
+    pub async fn test_order(&self, order: &NewOrder, stamp: Stamp) -> Result<(), Trouble> {
+        self.signed(Method::POST, "order/test", new_order_query(order), stamp).await.map(|_| ())
     }
 
     /// Asks the exchange to cancel an order. Success means "accepted"; how the order ended must be queried.
@@ -191,19 +275,63 @@ impl Client {
         wire::orders(&body).map_err(unreadable)
     }
 
-    /// Fills of one order.
+    /// Fills of a symbol, newest first, at most [`TRADES_MAX`]; of one order, and up to a time (epoch ms), where given.
     ///
     /// # Errors
     /// See [`Trouble`].
-    pub async fn trades_of(
+    pub async fn trades(
         &self,
         symbol: &Symbol,
-        order_id: &OrderId,
+        order_id: Option<&OrderId>,
+        until_ms: Option<i64>,
         stamp: Stamp,
     ) -> Result<Vec<VenueTrade>, Trouble> {
-        let query = Query::default().with("symbol", symbol.as_str()).with("orderId", order_id.as_str());
+        let mut query = Query::default().with("symbol", symbol.as_str());
+        if let Some(order_id) = order_id {
+            query = query.with("orderId", order_id.as_str());
+        }
+        if let Some(until_ms) = until_ms {
+            query = query.with("endTime", &until_ms.to_string());
+        }
         let body = self.signed(Method::GET, "myTrades", query, stamp).await?;
         wire::trades(&body).map_err(unreadable)
+    }
+
+    /// The account's own fee rates.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub async fn trade_fee(&self, symbol: &Symbol, stamp: Stamp) -> Result<Fees, Trouble> {
+        let query = Query::default().with("symbol", symbol.as_str());
+        let body = self.signed(Method::GET, "tradeFee", query, stamp).await?;
+        wire::trade_fee(&body).map_err(unreadable)
+    }
+
+    /// Makes a listen key, which lives for 60 minutes.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub async fn create_listen_key(&self, stamp: Stamp) -> Result<ListenKey, Trouble> {
+        let body = self.signed(Method::POST, "userDataStream", Query::default(), stamp).await?;
+        wire::listen_key(&body).map_err(unreadable)
+    }
+
+    /// Lets a listen key live for another 60 minutes.
+    ///
+    /// # Errors
+    /// See [`Trouble`]; [`Meaning::NoListenKey`] = it is gone.
+    pub async fn extend_listen_key(&self, key: &ListenKey, stamp: Stamp) -> Result<(), Trouble> {
+        let query = Query::default().with("listenKey", key.expose());
+        self.signed(Method::PUT, "userDataStream", query, stamp).await.map(|_| ())
+    }
+
+    /// Ends a listen key and the streams that it opened.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub async fn delete_listen_key(&self, key: &ListenKey, stamp: Stamp) -> Result<(), Trouble> {
+        let query = Query::default().with("listenKey", key.expose());
+        self.signed(Method::DELETE, "userDataStream", query, stamp).await.map(|_| ())
     }
 
     /// The account.
@@ -216,13 +344,13 @@ impl Client {
     }
 }
 
-fn unreadable(fault: WireFault) -> Trouble {
+pub(crate) fn unreadable(fault: WireFault) -> Trouble {
     Trouble { meaning: Meaning::Unknown, status: None, text: fault.to_string() }
 }
 
 fn created(body: &[u8]) -> Result<OrderId, Trouble> {
     let created = wire::read_object::<Created>(body).map_err(unreadable)?;
-    created.order_id().ok_or_else(|| unreadable(WireFault { field: "orderId", problem: "is missing".to_owned() }))
+    created.order_id().ok_or_else(|| unreadable(fault("orderId", "is missing")))
 }
 
 /// What trouble means for an order that was sent once.
@@ -232,14 +360,42 @@ fn place_answer(trouble: &Trouble) -> VenueAnswer {
         Meaning::Refused(reason) => VenueAnswer::Refused { reason, text },
         Meaning::Banned { .. } => VenueAnswer::Refused { reason: VenueRefusal::RateLimited, text },
         // By all accounts not executed, but not guaranteed in writing: confirmed by query.
-        Meaning::RateLimited { .. } | Meaning::Unknown | Meaning::NotFound => VenueAnswer::InDoubt { text },
+        Meaning::RateLimited { .. } | Meaning::Unknown | Meaning::NotFound | Meaning::NoListenKey => {
+            VenueAnswer::InDoubt { text }
+        }
     }
 }
 
-/// The parameters of a new order; the type carries the time in force (exchange API §5).
+/// The answers to a batch: each element is its own (exchange API §8.2). What cannot be told apart is in doubt.
+fn batch_answers(body: &[u8], submissions: &[Submission]) -> Vec<VenueAnswer> {
+    let doubt = |text: &str| VenueAnswer::InDoubt { text: text.to_owned() };
+    let elements = match wire::batch(body) {
+        Ok(elements) if elements.len() == submissions.len() => elements,
+        Ok(_) => return vec![doubt("the batch's answer has another number of orders"); submissions.len()],
+        Err(fault) => return vec![doubt(&fault.to_string()); submissions.len()],
+    };
+    let answer = |(element, submission): (wire::BatchElement, &Submission)| {
+        let is_another = element.cl_ord_id().is_some_and(|id| id != submission.order().cl_ord_id.as_str());
+        if is_another {
+            return doubt("the batch's answer names another order");
+        }
+        match element.outcome() {
+            Ok(order_id) => VenueAnswer::Accepted { order_id },
+            Err(trouble) => place_answer(&trouble),
+        }
+    };
+    elements.into_iter().zip(submissions).map(answer).collect()
+}
+
+/// The parameters of a new order.
 fn new_order_query(order: &NewOrder) -> Query {
-    let query = Query::default().with("symbol", order.symbol.as_str()).with("side", order.side.as_str());
-    let query = match order.ord_type {
+    order_fields(order).iter().fold(Query::default(), |query, (name, value)| query.with(name, value))
+}
+
+/// The fields of a new order; the type carries the time in force (exchange API §5).
+fn order_fields(order: &NewOrder) -> Vec<(&'static str, String)> {
+    let mut fields = vec![("symbol", order.symbol.to_string()), ("side", order.side.as_str().to_owned())];
+    match order.ord_type {
         OrdType::Limit { price, qty, tif } => {
             let kind = match tif {
                 TimeInForce::Gtc { post_only: false } => "LIMIT",
@@ -247,15 +403,19 @@ fn new_order_query(order: &NewOrder) -> Query {
                 TimeInForce::Ioc => "IMMEDIATE_OR_CANCEL",
                 TimeInForce::Fok => "FILL_OR_KILL",
             };
-            let query = query.with("type", kind).with("quantity", &plain(qty.decimal()));
-            query.with("price", &plain(price.decimal()))
+            fields.extend([("type", kind.to_owned()), ("quantity", plain(qty.decimal()))]);
+            fields.push(("price", plain(price.decimal())));
         }
         OrdType::Market { size: MarketSize::Qty(qty) } => {
-            query.with("type", "MARKET").with("quantity", &plain(qty.decimal()))
+            fields.extend([("type", "MARKET".to_owned()), ("quantity", plain(qty.decimal()))]);
         }
         OrdType::Market { size: MarketSize::Quote(amount) } => {
-            query.with("type", "MARKET").with("quoteOrderQty", &plain(amount.decimal()))
+            fields.extend([("type", "MARKET".to_owned()), ("quoteOrderQty", plain(amount.decimal()))]);
         }
-    };
-    query.with("newClientOrderId", order.cl_ord_id.as_str())
+    }
+    fields.push(("newClientOrderId", order.cl_ord_id.to_string()));
+    fields
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,6 +31,24 @@ pub enum Endpoint {
     MyTrades,
     /// `GET /account`
     Account,
+    /// `POST /batchOrders`
+    BatchOrders,
+    /// `GET /ping`
+    Ping,
+    /// `GET /defaultSymbols`
+    DefaultSymbols,
+    /// `GET /selfSymbols`
+    SelfSymbols,
+    /// `GET /depth`
+    Depth,
+    /// `GET /trades`
+    Trades,
+    /// `GET /tradeFee`
+    TradeFee,
+    /// `/userDataStream`
+    ListenKey,
+    /// A WebSocket connection.
+    Stream,
 }
 
 /// Who asks, which decides how much of a budget it may use up: emergency cancels are never starved.
@@ -90,6 +108,15 @@ impl Endpoint {
         Self::AllOrders,
         Self::MyTrades,
         Self::Account,
+        Self::BatchOrders,
+        Self::Ping,
+        Self::DefaultSymbols,
+        Self::SelfSymbols,
+        Self::Depth,
+        Self::Trades,
+        Self::TradeFee,
+        Self::ListenKey,
+        Self::Stream,
     ];
 
     /// The name in metrics and rate budgets.
@@ -109,6 +136,15 @@ impl Endpoint {
             Self::AllOrders => "all_orders",
             Self::MyTrades => "my_trades",
             Self::Account => "account",
+            Self::BatchOrders => "batch_orders",
+            Self::Ping => "ping",
+            Self::DefaultSymbols => "default_symbols",
+            Self::SelfSymbols => "self_symbols",
+            Self::Depth => "depth",
+            Self::Trades => "trades",
+            Self::TradeFee => "trade_fee",
+            Self::ListenKey => "listen_key",
+            Self::Stream => "stream",
         }
     }
 
@@ -121,10 +157,19 @@ impl Endpoint {
             | Self::NewOrder
             | Self::TestOrder
             | Self::CancelOrder
-            | Self::CancelOpenOrders => 1,
+            | Self::CancelOpenOrders
+            | Self::BatchOrders
+            | Self::Ping
+            | Self::DefaultSymbols
+            | Self::SelfSymbols
+            | Self::Depth
+            | Self::ListenKey
+            | Self::Stream => 1,
             Self::Price | Self::QueryOrder => 2,
             Self::OpenOrders => 3,
+            Self::Trades => 5,
             Self::ExchangeInfo | Self::AllOrders | Self::MyTrades | Self::Account => 10,
+            Self::TradeFee => 20,
         }
     }
 
@@ -148,6 +193,11 @@ impl Endpoint {
                     weight: 1,
                 });
             }
+            Self::BatchOrders => {
+                take("orders_1s", budgets.orders_per_second, 1_000, 1);
+                take("orders_10s", budgets.orders_per_10_seconds, 10_000, 1);
+                list.push(Budget { name: "batch_1s".to_owned(), limit: 2, window_ms: 1_000, weight: 1 });
+            }
             Self::CancelOrder | Self::CancelOpenOrders => {
                 take("orders_1s", budgets.orders_per_second, 1_000, 1);
                 take("orders_10s", budgets.orders_per_10_seconds, 10_000, 1);
@@ -156,6 +206,10 @@ impl Endpoint {
             Self::Account => {
                 list.push(Budget { name: "account_1s".to_owned(), limit: 2, window_ms: 1_000, weight: 1 });
             }
+            // Far fewer than the 10 connections that the exchange allows, even while the old ones linger.
+            Self::Stream => {
+                list.push(Budget { name: "streams_10s".to_owned(), limit: 4, window_ms: 10_000, weight: 1 });
+            }
             Self::Time
             | Self::ExchangeInfo
             | Self::BookTicker
@@ -163,7 +217,14 @@ impl Endpoint {
             | Self::QueryOrder
             | Self::OpenOrders
             | Self::AllOrders
-            | Self::MyTrades => {}
+            | Self::MyTrades
+            | Self::Ping
+            | Self::DefaultSymbols
+            | Self::SelfSymbols
+            | Self::Depth
+            | Self::Trades
+            | Self::TradeFee
+            | Self::ListenKey => {}
         }
         list
     }

@@ -104,6 +104,61 @@ mod tests {
         }
     }
 
+    fn cases(file: &str) -> Vec<serde_json::Value> {
+        let file: serde_json::Value = serde_json::from_str(file).unwrap();
+        file["cases"].as_array().unwrap().clone()
+    }
+
+    fn built(pairs: &serde_json::Value) -> Query {
+        let pairs = pairs.as_array().unwrap();
+        pairs
+            .iter()
+            .fold(Query::default(), |query, pair| query.with(pair[0].as_str().unwrap(), pair[1].as_str().unwrap()))
+    }
+
+    #[test]
+    fn every_request_of_a_working_client_has_the_signature_that_we_would_give_it() {
+        let cases = cases(include_str!("../fixtures/requests/wire_captures.json"));
+        assert_eq!(cases.len(), 30);
+        let mut signed = 0;
+        for case in cases.iter().filter(|case| case["signed"] == true) {
+            let query = case["raw_query"].as_str().unwrap();
+            let unsigned: Vec<&str> = query.split('&').filter(|pair| !pair.starts_with("signature=")).collect();
+            let digest = demo_pair().sign(&unsigned.join("&"), case["body"].as_str().unwrap());
+            assert_eq!(digest, case["signature"].as_str().unwrap(), "{}", case["id"]);
+            signed += 1;
+        }
+        assert!(signed > 20, "{signed}");
+    }
+
+    #[test]
+    fn every_recorded_query_is_built_as_it_was_sent() {
+        let cases = cases(include_str!("../fixtures/requests/ccxt_static.json"));
+        assert_eq!(cases.len(), 23);
+        for case in cases {
+            assert_eq!(built(&case["query"]).as_str(), case["query_encoded"].as_str().unwrap(), "{}", case["id"]);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_put_into_a_query_can_be_read_back(values in proptest::collection::vec(".*", 1..5)) {
+            let query = values.iter().fold(Query::default(), |query, value| query.with("k", value));
+            let read: Vec<String> = query.as_str().split('&').map(|pair| {
+                let mut bytes = Vec::new();
+                let mut rest = pair.strip_prefix("k=").unwrap().as_bytes();
+                while let Some((first, after)) = rest.split_first() {
+                    let is_hex = *first == b'%';
+                    bytes.push(if is_hex { u8::from_str_radix(std::str::from_utf8(&after[..2]).unwrap(), 16).unwrap() } else { *first });
+                    rest = if is_hex { &after[2..] } else { after };
+                }
+                String::from_utf8(bytes).unwrap()
+            }).collect();
+            proptest::prop_assert_eq!(read, values);
+            proptest::prop_assert!(!query.as_str().contains(['+', ' ', '(', ')']));
+        }
+    }
+
     #[test]
     fn values_are_encoded_as_the_exchange_wants_them() {
         let query = Query::default().with("symbol", "BTCUSDT,MXUSDT").with("network", "BNB Smart Chain(BEP20)");

@@ -1,14 +1,20 @@
 //! The exchange's JSON, read leniently: unknown fields are ignored, numbers come as text or number, an id may be
 //! null, empty or absent. Decimals keep their text and never pass through a float.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr as _;
 
 use cdb_core::ids::{Asset, OrderId, Symbol, TradeId};
 use cdb_core::lifecycle::VenueStatus;
-use cdb_core::money::{DecimalFault, Notional, Price, Qty, parse_decimal};
+use cdb_core::money::{DecimalFault, FRACTION_DIGITS_MAX, Notional, Price, Qty, parse_decimal, plain};
 use cdb_core::symbol_rules::{Sides, SymbolRules};
+use rust_decimal::{Decimal, RoundingStrategy};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+
+use crate::answer::{Trouble, meaning};
+use crate::client::unreadable;
+use crate::stream::ListenKey;
 
 /// A scalar as text, whether it came as a string or as a number; null and absent are the empty text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,7 +51,7 @@ pub struct WireFault {
     pub problem: String,
 }
 
-fn fault(field: &'static str, problem: impl Into<String>) -> WireFault {
+pub(crate) fn fault(field: &'static str, problem: impl Into<String>) -> WireFault {
     WireFault { field, problem: problem.into() }
 }
 
@@ -55,6 +61,31 @@ fn decimal<T>(
     parse: impl Fn(&str) -> Result<T, DecimalFault>,
 ) -> Result<T, WireFault> {
     parse(&text.0).map_err(|problem| fault(field, problem.to_string()))
+}
+
+/// [`FRACTION_DIGITS_MAX`] as the decimal library wants it.
+const FRACTION_DIGITS: u32 = 18;
+const _: () = assert!(FRACTION_DIGITS as usize == FRACTION_DIGITS_MAX);
+
+/// An amount that the exchange may give with more decimals than are kept here: a fee with 19 was recorded.
+pub(crate) fn rounded(field: &'static str, text: &str, to: RoundingStrategy) -> Result<Qty, WireFault> {
+    Qty::parse_or_zero(text).or_else(|problem| {
+        let is_plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        let amount = Decimal::from_str(text).ok().filter(|_| is_plain);
+        let amount = amount.map(|amount| amount.round_dp_with_strategy(FRACTION_DIGITS, to));
+        let amount = amount.and_then(|amount| Qty::parse_or_zero(&plain(amount)).ok());
+        amount.ok_or_else(|| fault(field, problem.to_string()))
+    })
+}
+
+/// A fee, rounded up.
+pub(crate) fn fee(field: &'static str, text: &str) -> Result<Qty, WireFault> {
+    rounded(field, if text.is_empty() { "0" } else { text }, RoundingStrategy::AwayFromZero)
+}
+
+/// A balance, rounded down.
+pub(crate) fn holding(field: &'static str, text: &str) -> Result<Qty, WireFault> {
+    rounded(field, if text.is_empty() { "0" } else { text }, RoundingStrategy::ToZero)
 }
 
 /// Any object that may be an error: `code` as number or string.
@@ -90,6 +121,51 @@ impl Created {
     pub fn order_id(&self) -> Option<OrderId> {
         OrderId::parse(&self.order_id.0)
     }
+}
+
+/// One element of the reply to a batch.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BatchElement {
+    #[serde(default)]
+    order_id: Scalar,
+    #[serde(default)]
+    new_client_order_id: Scalar,
+    code: Option<Scalar>,
+    #[serde(default)]
+    msg: Scalar,
+}
+
+impl BatchElement {
+    /// Our id, where the exchange repeats it.
+    #[must_use]
+    pub fn cl_ord_id(&self) -> Option<&str> {
+        (!self.new_client_order_id.is_empty()).then_some(self.new_client_order_id.0.as_str())
+    }
+
+    /// The exchange's id, or why there is none.
+    ///
+    /// # Errors
+    /// By its code, like the answer to a single order with HTTP 400.
+    pub fn outcome(self) -> Result<OrderId, Trouble> {
+        let code = self.code.as_ref().and_then(Scalar::whole);
+        match (OrderId::parse(&self.order_id.0), self.code) {
+            (Some(order_id), None) => Ok(order_id),
+            (None, Some(_)) => {
+                let text = format!("code {}: {}", code.unwrap_or_default(), self.msg.0.trim());
+                Err(Trouble { meaning: meaning(400, None, code), status: Some(200), text })
+            }
+            (_, _) => Err(unreadable(fault("orderId", "and code are both there or both missing"))),
+        }
+    }
+}
+
+/// Reads the reply to a batch.
+///
+/// # Errors
+/// Not a JSON list of objects.
+pub fn batch(bytes: &[u8]) -> Result<Vec<BatchElement>, WireFault> {
+    read(bytes)
 }
 
 /// An order as `GET /order`, `/openOrders`, `/allOrders` show it.
@@ -228,14 +304,13 @@ pub struct VenueTrade {
 /// Not JSON, or a needed field is missing.
 pub fn trades(bytes: &[u8]) -> Result<Vec<VenueTrade>, WireFault> {
     let trade = |wire: WireTrade| {
-        let commission = if wire.commission.is_empty() { Scalar("0".to_owned()) } else { wire.commission };
         let asset = if wire.commission_asset.is_empty() { "unknown" } else { &wire.commission_asset.0 };
         Ok(VenueTrade {
             trade_id: TradeId::parse(&wire.id.0).ok_or_else(|| fault("id", "is missing"))?,
             order_id: OrderId::parse(&wire.order_id.0).ok_or_else(|| fault("orderId", "is missing"))?,
             price: decimal("price", &wire.price, Price::parse)?,
             qty: decimal("qty", &wire.qty, Qty::parse)?,
-            commission: decimal("commission", &commission, Qty::parse_or_zero)?,
+            commission: fee("commission", &wire.commission.0)?,
             commission_asset: Asset::parse(asset).ok_or_else(|| fault("commissionAsset", "is no asset name"))?,
             time: wire.time.whole().unwrap_or_default(),
             is_buyer: wire.is_buyer,
@@ -282,8 +357,8 @@ pub fn account(bytes: &[u8]) -> Result<VenueAccount, WireFault> {
     let balance = |wire: WireBalance| {
         Ok((
             Asset::parse(&wire.asset.0).ok_or_else(|| fault("asset", "is missing"))?,
-            decimal("free", &wire.free, Qty::parse_or_zero)?,
-            decimal("locked", &wire.locked, Qty::parse_or_zero)?,
+            rounded("free", &wire.free.0, RoundingStrategy::ToZero)?,
+            rounded("locked", &wire.locked.0, RoundingStrategy::ToZero)?,
         ))
     };
     let balances = wire.balances.into_iter().map(balance).collect::<Result<_, WireFault>>()?;
@@ -326,6 +401,127 @@ pub fn book_tickers(bytes: &[u8]) -> Result<BTreeMap<Symbol, (Price, Price)>, Wi
 pub fn last_prices(bytes: &[u8]) -> Result<BTreeMap<Symbol, Price>, WireFault> {
     let ticker = |wire: WireTicker| Some((Symbol::parse(&wire.symbol.0)?, Price::parse(&wire.price.0).ok()?));
     Ok(tickers(bytes)?.into_iter().filter_map(ticker).collect())
+}
+
+/// What wrapped successes carry.
+#[derive(Debug, Deserialize)]
+struct Wrapped<T> {
+    data: T,
+}
+
+/// Reads `defaultSymbols` and `selfSymbols`.
+///
+/// # Errors
+/// Not JSON of this shape.
+pub fn symbols(bytes: &[u8]) -> Result<BTreeSet<Symbol>, WireFault> {
+    let names = read_object::<Wrapped<Vec<String>>>(bytes)?.data;
+    Ok(names.iter().filter_map(|name| Symbol::parse(name)).collect())
+}
+
+/// The account's own fee rates, as shares of the amount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fees {
+    /// For making liquidity.
+    pub maker: Decimal,
+    /// For taking it.
+    pub taker: Decimal,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireFees {
+    maker_commission: Scalar,
+    taker_commission: Scalar,
+}
+
+/// Reads `tradeFee`, the one reply with money as JSON numbers; their text is taken digit by digit.
+///
+/// # Errors
+/// Not JSON of this shape.
+pub fn trade_fee(bytes: &[u8]) -> Result<Fees, WireFault> {
+    let fees = read_object::<Wrapped<WireFees>>(bytes)?.data;
+    Ok(Fees {
+        maker: decimal("makerCommission", &fees.maker_commission, parse_decimal)?,
+        taker: decimal("takerCommission", &fees.taker_commission, parse_decimal)?,
+    })
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireListenKey {
+    listen_key: Scalar,
+}
+
+/// Reads a new listen key.
+///
+/// # Errors
+/// Not JSON of this shape. The key itself is in no error.
+pub fn listen_key(bytes: &[u8]) -> Result<ListenKey, WireFault> {
+    let wire = serde_json::from_slice::<WireListenKey>(bytes).map_err(|_| fault("listenKey", "is missing"))?;
+    ListenKey::parse(&wire.listen_key.0).ok_or_else(|| fault("listenKey", "is empty"))
+}
+
+/// Price levels, best first.
+pub type Levels = Vec<(Price, Qty)>;
+
+/// The book.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Depth {
+    /// Of buyers.
+    pub bids: Levels,
+    /// Of sellers.
+    pub asks: Levels,
+}
+
+#[derive(Debug, Deserialize)]
+struct WireDepth {
+    bids: Vec<(Scalar, Scalar)>,
+    asks: Vec<(Scalar, Scalar)>,
+}
+
+/// Reads `depth`.
+///
+/// # Errors
+/// Not JSON of this shape.
+pub fn depth(bytes: &[u8]) -> Result<Depth, WireFault> {
+    let levels = |wire: Vec<(Scalar, Scalar)>| -> Result<Levels, WireFault> {
+        let level = |(price, qty): (Scalar, Scalar)| {
+            Ok((decimal("price", &price, Price::parse)?, decimal("quantity", &qty, Qty::parse_or_zero)?))
+        };
+        wire.into_iter().map(level).collect()
+    };
+    let wire: WireDepth = read_object(bytes)?;
+    Ok(Depth { bids: levels(wire.bids)?, asks: levels(wire.asks)? })
+}
+
+#[derive(Debug, Deserialize)]
+struct WireMarketTrade {
+    price: Scalar,
+    qty: Scalar,
+    time: i64,
+}
+
+/// A trade of the market.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MarketTrade {
+    /// Price.
+    pub price: Price,
+    /// Base quantity.
+    pub qty: Qty,
+    /// Epoch ms.
+    pub time: i64,
+}
+
+/// Reads `trades`.
+///
+/// # Errors
+/// Not JSON of this shape.
+pub fn market_trades(bytes: &[u8]) -> Result<Vec<MarketTrade>, WireFault> {
+    let trade = |wire: WireMarketTrade| {
+        let (price, qty) = (decimal("price", &wire.price, Price::parse)?, decimal("qty", &wire.qty, Qty::parse)?);
+        Ok(MarketTrade { price, qty, time: wire.time })
+    };
+    read::<Vec<WireMarketTrade>>(bytes)?.into_iter().map(trade).collect()
 }
 
 #[derive(Debug, Deserialize)]

@@ -104,8 +104,7 @@ fn arrive(shared: &Shared, call: &mut Call) -> Result<Option<Fault>, Box<Respons
     if let Some(seen) = inner.seen_mut(call.number) {
         (seen.status, seen.code) = (Some(status), Some(429));
     }
-    let refusal =
-        Refusal { http: status, retry_after_s: Some(retry_after_s), ..refuse(429, "Too Many Requests") };
+    let refusal = Refusal { http: status, retry_after_s: Some(retry_after_s), ..refuse(429, "Too Many Requests") };
     Err(Box::new(error_response(&inner, &refusal)))
 }
 

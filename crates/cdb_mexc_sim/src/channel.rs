@@ -134,8 +134,7 @@ impl Channel {
             }
             (Topic::BookTickerBatch { symbol }, Event::Book { symbol: of }) if symbol == of => {
                 let items = vec![book_ticker(exchange, symbol)?];
-                let body =
-                    PublicBookTickerBatchV3Api { items, version: now.to_string(), last_order_create_time: now };
+                let body = PublicBookTickerBatchV3Api { items, version: now.to_string(), last_order_create_time: now };
                 (Some(of.clone()), Body::PublicBookTickerBatch(body))
             }
             (Topic::LimitDepth { symbol, levels }, Event::Book { symbol: of }) if symbol == of => {

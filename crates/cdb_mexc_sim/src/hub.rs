@@ -122,18 +122,10 @@ impl Hub {
     }
 
     /// Tells everyone who is subscribed of an event, as the switches allow.
-    pub fn tell(
-        &mut self,
-        event: &Event,
-        exchange: &Exchange,
-        switches: &Switches,
-        faults: &mut Faults,
-        now: i64,
-    ) {
+    pub fn tell(&mut self, event: &Event, exchange: &Exchange, switches: &Switches, faults: &mut Faults, now: i64) {
         let Self { keys, connections, .. } = self;
         if switches.lapsed_key_closes {
-            connections
-                .retain(|_, connection| connection.listen_key.as_ref().is_none_or(|key| keys.is_live(key, now)));
+            connections.retain(|_, connection| connection.listen_key.as_ref().is_none_or(|key| keys.is_live(key, now)));
         }
         connections.retain(|_, connection| {
             let is_live = connection.listen_key.as_ref().is_some_and(|key| keys.is_live(key, now));

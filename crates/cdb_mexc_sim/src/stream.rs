@@ -37,7 +37,9 @@ pub(crate) async fn upgrade(
     Query(opening): Query<Opening>,
     upgrade: WebSocketUpgrade,
 ) -> Response {
-    upgrade.max_message_size(MESSAGE_MAX).on_upgrade(async move |socket| serve(shared, socket, opening.listen_key).await)
+    upgrade
+        .max_message_size(MESSAGE_MAX)
+        .on_upgrade(async move |socket| serve(shared, socket, opening.listen_key).await)
 }
 
 async fn serve(shared: Arc<Shared>, mut socket: WebSocket, listen_key: Option<String>) {
@@ -134,7 +136,8 @@ impl Connection {
         let said = |msg: String| json!({"id": 0, "code": 0, "msg": msg});
         let Ok(command) = serde_json::from_str::<Value>(text) else { return said("msg format invalid".to_owned()) };
         let method = command["method"].as_str().unwrap_or_default().to_ascii_uppercase();
-        let names: Option<Vec<&str>> = command["params"].as_array().map(|list| list.iter().filter_map(Value::as_str).collect());
+        let names: Option<Vec<&str>> =
+            command["params"].as_array().map(|list| list.iter().filter_map(Value::as_str).collect());
         match (method.as_str(), names) {
             ("PING", _) => said("PONG".to_owned()),
             ("SUBSCRIPTION", Some(names)) => said(self.subscribe(&names)),

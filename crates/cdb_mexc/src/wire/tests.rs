@@ -80,3 +80,62 @@ fn what_cannot_be_understood_names_its_field() {
     assert_eq!(order(b"<html>").unwrap_err().field, "(body)");
     assert_eq!(trades(br#"[{"id":"1","orderId":"2","price":"NaN","qty":"1"}]"#).unwrap_err().field, "price");
 }
+
+#[test]
+fn wrapped_replies_are_read_whatever_their_success_code() {
+    let default = symbols(&body(MARKET, "default-symbols-2025")).unwrap();
+    assert!(default.contains(&Symbol::parse("CGPTUSDT").unwrap()));
+    assert_eq!(symbols(&body(ACCOUNT, "self-symbols")).unwrap().len(), 5);
+    let fees = trade_fee(&body(ACCOUNT, "trade-fee")).unwrap();
+    assert_eq!((fees.maker.to_string(), fees.taker.to_string()), ("0.003".to_owned(), "0.003".to_owned()));
+}
+
+#[test]
+fn the_recorded_book_and_trades_are_read() {
+    let book = depth(&body(MARKET, "depth-recorded")).unwrap();
+    assert_eq!(
+        (book.bids[0].0.to_string(), book.asks[0].1.to_string()),
+        ("45995.47".to_owned(), "13.457322".to_owned())
+    );
+    assert_eq!(market_trades(&body(MARKET, "trades-2025")).unwrap()[0].time, 1_737_623_988_881);
+}
+
+#[test]
+fn a_listen_key_is_read_and_never_shown() {
+    let text = body(ACCOUNT, "listen-key-create");
+    let key = listen_key(&text).unwrap();
+    assert_eq!(key.expose().len(), 64);
+    for bad in ["{}", r#"{"listenKey":"secret with blanks\n\n"}"#, r#"{"listenKey":["pqia-secret"]}"#, "pqia-secret"] {
+        let shown = listen_key(bad.as_bytes()).map(|_| ()).unwrap_err().to_string();
+        assert!(!shown.contains("secret"), "{shown}");
+    }
+}
+
+#[test]
+fn each_element_of_a_batch_has_its_own_outcome() {
+    let accepted = batch(&body(ORDERS, "batch-ok")).unwrap();
+    assert_eq!(accepted.len(), 2);
+    assert!(accepted.into_iter().all(|element| element.outcome().is_ok()));
+    let mixed = br#"[{"symbol":"A","orderId":"1","newClientOrderId":"a"},{"newClientOrderId":"b","msg":"Oversold","code":"30005"},{}]"#;
+    let mut mixed = batch(mixed).unwrap();
+    let (third, second) = (mixed.pop().unwrap(), mixed.pop().unwrap());
+    assert_eq!(second.cl_ord_id(), Some("b"));
+    let refused = crate::answer::Meaning::Refused(cdb_core::reason::VenueRefusal::InsufficientBalance);
+    assert_eq!(second.outcome().unwrap_err().meaning, refused);
+    assert_eq!(third.outcome().unwrap_err().meaning, crate::answer::Meaning::Unknown);
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200), json in "[\\[\\]{}:,\"0-9a-zA-Z.+-]{0,80}") {
+        for bytes in [bytes.as_slice(), json.as_bytes()] {
+            let _outcomes = (order(bytes), orders(bytes), trades(bytes), account(bytes), exchange_info(bytes));
+            let _outcomes = (book_tickers(bytes), last_prices(bytes), symbols(bytes), trade_fee(bytes), depth(bytes));
+            let _outcomes = (market_trades(bytes), batch(bytes), listen_key(bytes).map(|_| ()));
+            for status in [200, 400, 403, 429, 500] {
+                let reply = crate::answer::Reply { status, retry_after_s: None, body: bytes.to_vec() };
+                let _outcome = reply.success();
+            }
+        }
+    }
+}
