@@ -59,9 +59,10 @@ class Client(ccxt.mexc):
         return json.loads(self.last_http_response)
 
 
-def client(base, key=API_KEY, secret=API_SECRET):
+def settings(base, key=API_KEY, secret=API_SECRET):
+    """ccxt's configuration for the stand-in."""
     both = {"public": base, "private": base}
-    return Client({
+    return {
         "apiKey": key,
         "secret": secret,
         # Paced by ccxt: orders cost 1 (11 per second), the account 10 (1 per second).
@@ -73,7 +74,11 @@ def client(base, key=API_KEY, secret=API_SECRET):
             "contract": {"public": f"{base}/api/v1/contract", "private": f"{base}/api/v1/private"},
             "broker": {"private": f"{base}/api/v3/broker"},
         }},
-    })
+    }
+
+
+def client(base, **keys):
+    return Client(settings(base, **keys))
 
 
 class Bench:

@@ -29,7 +29,11 @@ _local = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class StandIn:
-    """A stand-in exchange of its own on free loopback ports; use as a context manager."""
+    """A stand-in exchange of its own on free loopback ports; use as a context manager. With a file of recorded trades
+    it replays them, and has their prices instead of the usual ones."""
+
+    def __init__(self, replay=None):
+        self._replay = replay
 
     def __enter__(self):
         binary = Path(os.environ.get("MEXC_SIM", ROOT / "target/debug/mexc-sim"))
@@ -37,6 +41,8 @@ class StandIn:
         arguments += ["--api-key", API_KEY, "--api-secret", API_SECRET]
         for asset, amount in OPENING.items():
             arguments += ["--balance", f"{asset}={amount}"]
+        if self._replay:
+            arguments += ["--replay", str(self._replay)]
         self._log = tempfile.TemporaryFile()
         self._process = _start([str(binary), *arguments], self._log)
         try:
@@ -47,6 +53,7 @@ class StandIn:
                 raise RuntimeError(f"the stand-in did not start: {self._log.read().decode(errors='replace')}")
             addresses = json.loads(line)
             self.base = f"http://{addresses['listen']}"
+            self.stream = f"ws://{addresses['listen']}/ws"
             self._admin = f"http://{addresses['admin']}"
             self.calm()
         except BaseException:
@@ -66,6 +73,8 @@ class StandIn:
 
     def calm(self):
         """The usual prices, with deep liquidity again: 1000 base units per level."""
+        if self._replay:
+            return
         self.price("BTCUSDT", BID, ASK)
         self.price("ETHUSDT", "2000.00", "2000.10")
         self.price("BROCKUSDT", "0.00990", "0.01000")

@@ -19,17 +19,6 @@ async fn burst_with_a_kill(cell: &Cell, part: &str) {
     }
 }
 
-/// Every approved order of the cell has a final state.
-async fn all_ended(cell: &Cell) -> bool {
-    let reports = cell.reports().await;
-    let approved: Vec<Value> =
-        cell.stream("cdb:verdicts").await.into_iter().filter(|verdict| verdict["decision"] == "approved").collect();
-    approved.iter().all(|verdict| {
-        let last = reports.get(verdict["cl_ord_id"].as_str().unwrap()).and_then(|reports| reports.last());
-        last.is_some_and(|last| ["Filled", "Rejected", "Canceled"].contains(&last["ord_status"].as_str().unwrap()))
-    })
-}
-
 async fn assert_everything_agrees(cell: &Cell, count: usize) {
     let verdicts = cell.stream("cdb:verdicts").await;
     let answered: BTreeSet<&str> = verdicts.iter().map(|verdict| verdict["cl_ord_id"].as_str().unwrap()).collect();
@@ -100,7 +89,7 @@ async fn survives(part: &str) {
     let cell = Cell::start().await;
     burst_with_a_kill(&cell, part).await;
     cell.until("all are answered", async || cell.stream("cdb:verdicts").await.len() >= ORDERS).await;
-    cell.until("all have ended", async || all_ended(&cell).await).await;
+    cell.until("all have ended", async || cell.unfinished().await.is_empty()).await;
     assert_everything_agrees(&cell, ORDERS).await;
 }
 
@@ -111,7 +100,7 @@ async fn killing_redis_between_two_bursts_loses_and_doubles_nothing() {
         cell.put(&market_buy(&format!("before-{n}"), "0.001").to_string()).await;
     }
     cell.until("they have ended", async || {
-        cell.stream("cdb:verdicts").await.len() == ORDERS / 2 && all_ended(&cell).await
+        cell.stream("cdb:verdicts").await.len() == ORDERS / 2 && cell.unfinished().await.is_empty()
     })
     .await;
     let (epoch, reports) = (cell.value_of("cdb:epoch").await, cell.length_of("cdb:executions").await);
@@ -128,7 +117,7 @@ async fn killing_redis_between_two_bursts_loses_and_doubles_nothing() {
         cell.put(&market_buy(&format!("after-{n}"), "0.001").to_string()).await;
     }
     cell.until("all are answered", async || cell.stream("cdb:verdicts").await.len() >= ORDERS).await;
-    cell.until("all have ended", async || all_ended(&cell).await).await;
+    cell.until("all have ended", async || cell.unfinished().await.is_empty()).await;
     assert_everything_agrees(&cell, ORDERS).await;
 }
 

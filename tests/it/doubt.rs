@@ -18,6 +18,8 @@ fn states(reports: &[Value]) -> Vec<(String, bool)> {
 #[tokio::test]
 async fn an_order_that_was_executed_without_a_clear_answer_is_found_and_never_sent_again() {
     let cell = Cell::start().await;
+    // The stream would tell of the order before its doubt begins.
+    cell.tell("/switches", &json!({"stream_is_silent": true})).await;
     let faults = [
         json!({"kind": "execute_then_status", "status": 503}),
         json!({"kind": "execute_then_status", "status": 504}),
@@ -42,6 +44,17 @@ async fn an_order_that_was_executed_without_a_clear_answer_is_found_and_never_se
 }
 
 #[tokio::test]
+async fn an_order_whose_answer_was_lost_is_known_as_soon_as_the_stream_tells_of_it() {
+    let cell = Cell::start().await;
+    one_fault(&cell, json!({"kind": "lost_reply"})).await;
+    cell.put(&market_buy("lost-1", "0.001").to_string()).await;
+    cell.until("it is filled", async || cell.state_of("lost-1").await.as_deref() == Some("Filled")).await;
+    let reports = cell.reports().await;
+    assert!(reports["lost-1"].iter().all(|report| report["source"] == "stream" && report["in_doubt"] == false));
+    assert_eq!(cell.posts().await.len(), 1);
+}
+
+#[tokio::test]
 async fn an_order_that_never_arrived_is_proven_absent_after_its_fence_and_not_before() {
     let cell = Cell::start().await;
     one_fault(&cell, json!({"kind": "reset"})).await;
@@ -59,7 +72,7 @@ async fn an_order_that_never_arrived_is_proven_absent_after_its_fence_and_not_be
 async fn a_late_acceptance_and_a_late_visibility_are_found() {
     let cell = Cell::start().await;
     one_fault(&cell, json!({"kind": "delay_before", "delay_ms": 7_000})).await;
-    cell.tell("/switches", &json!({"visibility_delay_ms": 1_500})).await;
+    cell.tell("/switches", &json!({"visibility_delay_ms": 1_500, "stream_is_silent": true})).await;
     cell.put(&market_buy("late-1", "0.001").to_string()).await;
     // The exchange refuses what arrives after its window; the stand-in checks the window when it executes.
     cell.until("it is settled", async || {

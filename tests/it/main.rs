@@ -6,6 +6,9 @@ mod bad_input; // what is no order
 mod emergency_stop; // nothing leaves while stopped
 mod losses; // the loss limits
 mod doubt; // unknown outcomes
+mod exchange_trouble; // every meaning of the exchange's answers
+mod streams; // what the exchange tells by itself
+mod random_faults; // everything at random
 mod crash; // kill -9 in a burst
 mod overlap; // two executors at once
 mod foreign_order; // orders that cdb did not send

@@ -296,6 +296,23 @@ impl Cell {
         reports.get(id)?.last()?["ord_status"].as_str().map(str::to_owned)
     }
 
+    /// Approved orders without a final report.
+    ///
+    /// # Panics
+    /// Redis does not answer.
+    pub async fn unfinished(&self) -> Vec<String> {
+        let reports = self.reports().await;
+        let is_approved = |verdict: &Value| verdict["decision"] == "approved" && verdict["command"]["type"] == "new";
+        let has_ended = |id: &str| {
+            let last = reports.get(id).and_then(|reports| reports.last()).and_then(|last| last["ord_status"].as_str());
+            last.is_some_and(|state| ["Filled", "Canceled", "Rejected", "Expired"].contains(&state))
+        };
+        let verdicts = self.stream("cdb:verdicts").await;
+        let approved = verdicts.iter().filter(|verdict| is_approved(verdict));
+        let ids = approved.filter_map(|verdict| verdict["cl_ord_id"].as_str());
+        ids.filter(|id| !has_ended(id)).map(str::to_owned).collect()
+    }
+
     /// Asks the stand-in's admin interface.
     ///
     /// # Panics
@@ -369,11 +386,29 @@ impl Cell {
     /// # Panics
     /// It does not within [`WAIT`].
     pub async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
-        let deadline = Instant::now() + WAIT;
+        self.until_within(WAIT, what, holds).await;
+    }
+
+    /// Waits until a condition holds, for as long as `wait`.
+    ///
+    /// # Panics
+    /// It does not in that time.
+    pub async fn until_within(&self, wait: Duration, what: &str, holds: impl AsyncFn() -> bool) {
+        let deadline = Instant::now() + wait;
         while !holds().await {
-            assert!(Instant::now() < deadline, "waited {WAIT:?} until {what}\n{}", self.logs());
+            assert!(Instant::now() < deadline, "waited {wait:?} until {what}\n{}", self.logs());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// Everything that every part has logged.
+    ///
+    /// # Panics
+    /// A log cannot be read.
+    #[must_use]
+    pub fn whole_logs(&self) -> String {
+        let logs = fs::read_dir(self.dir.path().join("cell/logs")).expect("the logs").filter_map(Result::ok);
+        logs.map(|log| String::from_utf8_lossy(&fs::read(log.path()).expect("a log")).into_owned()).collect()
     }
 
     /// The ends of all logs, for a failing test.

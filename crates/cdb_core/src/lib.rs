@@ -24,6 +24,7 @@ pub mod desk; // the risk service's whole state: one order in, one decision out
 pub mod verdict; // the signed answer to one order
 pub mod gate; // the specification of the atomic admission
 pub mod sending; // the only road from an approved order to a submission
+pub mod fills; // which fills are booked, each once
 pub mod lifecycle; // how reports move an order, whatever their order of arrival
 pub mod report; // what happened to an order, and to the account
 pub mod event; // what happened to the desk

@@ -1,10 +1,9 @@
 //! How observations move an order (FIX order state changes). Late, repeated and reordered observations are normal
-//! input: CumQty never falls, a fill is never ignored, a trade id is booked once, a final state stays final.
-
-use std::collections::BTreeSet;
+//! input: CumQty never falls, a fill is never ignored and booked once, a final state stays final.
 
 use crate::command::WIRE_VERSION;
-use crate::ids::{ClOrdId, OrderId, TradeId};
+use crate::fills::Fills;
+use crate::ids::{ClOrdId, OrderId};
 use crate::money::{Notional, Qty};
 use crate::order::{NewOrder, OrdType};
 use crate::report::{ExecType, ExecutionReport, Fill, Mode, OrdStatus, Source};
@@ -89,7 +88,7 @@ pub struct TrackedOrder {
     pub ended: Option<Ended>,
     /// The cancel that was last asked for.
     pub cancel: Option<ClOrdId>,
-    trades: BTreeSet<TradeId>,
+    fills: Fills,
     reports: u64,
 }
 
@@ -128,7 +127,7 @@ impl TrackedOrder {
             cum_quote: Notional::ZERO,
             ended: None,
             cancel: None,
-            trades: BTreeSet::new(),
+            fills: Fills::none(),
             reports: 0,
         }
     }
@@ -187,7 +186,7 @@ impl TrackedOrder {
 
     fn on_refused(&mut self, reason: String, text: String, seen: Seen) -> Option<ExecutionReport> {
         // A refusal that comes after the order was seen alive is about something else.
-        if self.status != OrdStatus::PendingNew || !self.trades.is_empty() {
+        if self.status != OrdStatus::PendingNew || !self.fills.is_empty() {
             return None;
         }
         self.is_in_doubt = false;
@@ -225,6 +224,8 @@ impl TrackedOrder {
         if let Some(end) = end
             && !self.status.is_final()
         {
+            // An older message that says less does not undo what is known.
+            let executed_qty = self.ended.map_or(executed_qty, |known| known.executed_qty.max(executed_qty));
             self.ended = Some(Ended { status: end, executed_qty });
         }
         // One report an observation: the end follows with the next look, when this one already has something to say.
@@ -253,9 +254,7 @@ impl TrackedOrder {
     }
 
     fn on_fill(&mut self, fill: Fill, seen: Seen) -> Option<ExecutionReport> {
-        if !self.trades.insert(fill.trade_id.clone()) {
-            return None;
-        }
+        let fill = self.fills.take(fill, seen.source)?;
         self.is_in_doubt = false;
         self.cum_qty = self.cum_qty + fill.last_qty;
         self.cum_quote = self.cum_quote + fill.last_px.times(fill.last_qty);
@@ -332,7 +331,7 @@ impl TrackedOrder {
             self.order_id.clone_from(&report.order_id);
         }
         if let Some(fill) = &report.fill {
-            if !self.trades.insert(fill.trade_id.clone()) {
+            if !self.fills.restore(fill.clone(), report.source) {
                 return;
             }
             self.cum_qty = self.cum_qty + fill.last_qty;

@@ -316,6 +316,15 @@ impl Client {
         wire::listen_key(&body).map_err(unreadable)
     }
 
+    /// Listen keys of the account that live.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub async fn listen_keys(&self, stamp: Stamp) -> Result<Vec<ListenKey>, Trouble> {
+        let body = self.signed(Method::GET, "userDataStream", Query::default(), stamp).await?;
+        wire::listen_keys(&body).map_err(unreadable)
+    }
+
     /// Lets a listen key live for another 60 minutes.
     ///
     /// # Errors

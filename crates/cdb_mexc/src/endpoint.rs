@@ -148,6 +148,35 @@ impl Endpoint {
         }
     }
 
+    /// Whether a request must say when it was made, by the exchange's clock.
+    #[must_use]
+    pub const fn is_signed(self) -> bool {
+        match self {
+            Self::Time
+            | Self::ExchangeInfo
+            | Self::BookTicker
+            | Self::Price
+            | Self::Ping
+            | Self::DefaultSymbols
+            | Self::Depth
+            | Self::Trades
+            | Self::Stream => false,
+            Self::NewOrder
+            | Self::TestOrder
+            | Self::CancelOrder
+            | Self::CancelOpenOrders
+            | Self::QueryOrder
+            | Self::OpenOrders
+            | Self::AllOrders
+            | Self::MyTrades
+            | Self::Account
+            | Self::BatchOrders
+            | Self::SelfSymbols
+            | Self::TradeFee
+            | Self::ListenKey => true,
+        }
+    }
+
     /// Its weight.
     #[must_use]
     pub const fn weight(self) -> u32 {
@@ -208,7 +237,7 @@ impl Endpoint {
             }
             // Far fewer than the 10 connections that the exchange allows, even while the old ones linger.
             Self::Stream => {
-                list.push(Budget { name: "streams_10s".to_owned(), limit: 4, window_ms: 10_000, weight: 1 });
+                list.push(Budget { name: "streams_10s".to_owned(), limit: 8, window_ms: 10_000, weight: 1 });
             }
             Self::Time
             | Self::ExchangeInfo

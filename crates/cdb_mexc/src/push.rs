@@ -48,6 +48,8 @@ pub enum Push {
         bid: Price,
         /// Best selling price.
         ask: Price,
+        /// When it was sent, by the exchange's clock, epoch ms.
+        sent_at: Option<i64>,
     },
     /// The newest trade.
     Last {
@@ -98,11 +100,10 @@ pub fn read_frame(bytes: &[u8]) -> Result<Push, WireFault> {
         Some(Body::PrivateOrders(body)) => order(body, symbol()?).map(Push::Order),
         Some(Body::PrivateDeals(body)) => deal(body, symbol()?).map(Push::Deal),
         Some(Body::PrivateAccount(body)) => balance(body).map(Push::Balance),
-        Some(Body::PublicAggreBookTicker(body)) => Ok(Push::Book {
-            symbol: symbol()?,
-            bid: price("bidPrice", &body.bid_price)?,
-            ask: price("askPrice", &body.ask_price)?,
-        }),
+        Some(Body::PublicAggreBookTicker(body)) => {
+            let (bid, ask) = (price("bidPrice", &body.bid_price)?, price("askPrice", &body.ask_price)?);
+            Ok(Push::Book { symbol: symbol()?, bid, ask, sent_at: frame.send_time.or(frame.create_time) })
+        }
         Some(Body::PublicAggreDeals(body)) => match body.deals.iter().max_by_key(|deal| deal.time) {
             Some(newest) => Ok(Push::Last { symbol: symbol()?, price: price("price", &newest.price)? }),
             None => Ok(Push::Other),

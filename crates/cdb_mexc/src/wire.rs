@@ -461,6 +461,21 @@ pub fn listen_key(bytes: &[u8]) -> Result<ListenKey, WireFault> {
     ListenKey::parse(&wire.listen_key.0).ok_or_else(|| fault("listenKey", "is empty"))
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireListenKeys {
+    listen_key: Vec<String>,
+}
+
+/// Reads the list of listen keys.
+///
+/// # Errors
+/// Not JSON of this shape. The keys themselves are in no error.
+pub fn listen_keys(bytes: &[u8]) -> Result<Vec<ListenKey>, WireFault> {
+    let wire = serde_json::from_slice::<WireListenKeys>(bytes).map_err(|_| fault("listenKey", "is no list"))?;
+    Ok(wire.listen_key.iter().filter_map(|key| ListenKey::parse(key)).collect())
+}
+
 /// Price levels, best first.
 pub type Levels = Vec<(Price, Qty)>;
 

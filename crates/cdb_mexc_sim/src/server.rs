@@ -20,6 +20,11 @@ use crate::hub::Hub;
 use crate::state::{Inner, Shared, Switches};
 use crate::{admin, api, replay, rules, stream};
 
+/// Largest body of a request to the exchange.
+const REQUEST_BYTES_MAX: usize = 1 << 20;
+/// Largest body of a request to the admin interface: a fault may carry an answer of many megabytes.
+const ADMIN_BYTES_MAX: usize = 64 << 20;
+
 /// How a stand-in is set up.
 #[derive(Clone)]
 pub struct Setup {
@@ -113,9 +118,9 @@ impl Server {
         let exchange = Router::new()
             .route("/ws", any(stream::upgrade))
             .fallback(api::handle)
-            .layer(DefaultBodyLimit::max(1 << 20))
+            .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
             .with_state(Arc::clone(&self.shared));
-        let admin = admin::routes(self.shared);
+        let admin = admin::routes(self.shared).layer(DefaultBodyLimit::max(ADMIN_BYTES_MAX));
         let (listener, admin_listener) = self.listeners;
         tokio::select! {
             ended = axum::serve(listener, exchange) => ended.context("serving the exchange"),

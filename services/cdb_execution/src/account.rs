@@ -58,7 +58,7 @@ async fn read(book: &Book, venue: &Venue, tracker: &Tracker, sender: &Sender, is
             return Ok(false);
         }
     };
-    let exchange_time = venue.exchange_time();
+    let (exchange_time, Ok(clock_offset_ms)) = (venue.exchange_time(), venue.offset_ms()) else { return Ok(false) };
     tracker.sweep().await?;
     let is_quiet = *book.activity.borrow() == activity_before && (is_held || sender.is_idle()) && !sender.is_in_doubt();
     if !is_quiet {
@@ -70,7 +70,7 @@ async fn read(book: &Book, venue: &Venue, tracker: &Tracker, sender: &Sender, is
         balances: balances.filter(|balance| !balance.free.is_zero() || !balance.locked.is_zero()).collect(),
         can_trade: account.can_trade,
         can_withdraw: account.can_withdraw,
-        clock_offset_ms: venue.offset_ms(),
+        clock_offset_ms,
         exchange_time,
         ts: clock::now(),
         mode: book.mode(),

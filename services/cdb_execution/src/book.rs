@@ -2,10 +2,12 @@
 //! to the order, recorded in the audit trail, published. A change that was recorded and not published is published
 //! by the next term.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use cdb_core::ids::{ClOrdId, EntryId, Symbol};
+use cdb_core::ids::{ClOrdId, EntryId, OrderId, Symbol};
 use cdb_core::lifecycle::{Observation, Seen, TrackedOrder};
 use cdb_core::order::Side;
 use cdb_core::report::{ExecType, Execution, ExecutionReport, Finding, Mode, OrdStatus, Source};
@@ -30,12 +32,16 @@ pub struct Tracked {
     pub order: AsyncMutex<TrackedOrder>,
     /// Told after each change.
     pub changed: Notify,
+    /// Whether the user stream has told of it.
+    pub is_heard_of: AtomicBool,
 }
 
 /// The book of one term.
 #[derive(Clone)]
 pub struct Book {
     orders: Arc<Mutex<BTreeMap<ClOrdId, Arc<Tracked>>>>,
+    ended: Arc<Mutex<Ended>>,
+    by_order_id: Arc<Mutex<BTreeMap<OrderId, ClOrdId>>>,
     submitted: Arc<Mutex<BTreeSet<ClOrdId>>>,
     audit: AuditLog,
     gatekeeper: Gatekeeper,
@@ -44,6 +50,30 @@ pub struct Book {
     /// Told after every change of any order.
     pub activity: Arc<tokio::sync::watch::Sender<u64>>,
 }
+
+/// Orders that ended, kept for what may still come in about them.
+#[derive(Default)]
+struct Ended {
+    orders: BTreeMap<ClOrdId, Arc<Tracked>>,
+    oldest_first: VecDeque<(Instant, ClOrdId)>,
+}
+
+impl Ended {
+    /// The oldest, when it is too old or there are too many.
+    fn pop_forgotten(&mut self) -> Option<Arc<Tracked>> {
+        let (ended_at, _) = self.oldest_first.front()?;
+        if self.oldest_first.len() <= ENDED_MAX && ended_at.elapsed() <= ENDED_KEPT {
+            return None;
+        }
+        let (_, id) = self.oldest_first.pop_front()?;
+        self.orders.remove(&id)
+    }
+}
+
+/// How long an ended order is kept.
+const ENDED_KEPT: Duration = Duration::from_secs(600);
+/// Ended orders kept at most.
+const ENDED_MAX: usize = 10_000;
 
 /// What goes out together with a change.
 #[derive(Debug, Default, Clone, Copy)]
@@ -59,6 +89,8 @@ impl Book {
     pub fn new(audit: AuditLog, gatekeeper: Gatekeeper, mode: Mode, observer: Observer) -> Self {
         Self {
             orders: Arc::default(),
+            ended: Arc::default(),
+            by_order_id: Arc::default(),
             submitted: Arc::default(),
             audit,
             gatekeeper,
@@ -85,14 +117,42 @@ impl Book {
     /// Takes an order in. One that is in the book already stays what it is.
     pub fn track(&self, order: TrackedOrder) -> Arc<Tracked> {
         let (id, symbol, side) = (order.order.cl_ord_id.clone(), order.order.symbol.clone(), order.order.side);
-        let tracked =
-            || Tracked { id: id.clone(), symbol, side, order: AsyncMutex::new(order), changed: Notify::new() };
+        if let Some(order_id) = &order.order_id {
+            self.index(order_id.clone(), id.clone());
+        }
+        let tracked = || Tracked {
+            id: id.clone(),
+            symbol,
+            side,
+            order: AsyncMutex::new(order),
+            changed: Notify::new(),
+            is_heard_of: AtomicBool::new(false),
+        };
         Arc::clone(self.orders().entry(id.clone()).or_insert_with(|| Arc::new(tracked())))
     }
 
     /// An order by its ClOrdID.
     pub fn find(&self, id: &ClOrdId) -> Option<Arc<Tracked>> {
         self.orders().get(id).cloned()
+    }
+
+    fn index(&self, order_id: OrderId, id: ClOrdId) {
+        self.by_order_id.lock().unwrap_or_else(PoisonError::into_inner).entry(order_id).or_insert(id);
+    }
+
+    fn ended(&self) -> MutexGuard<'_, Ended> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An order by its ClOrdID, also one that ended not long ago.
+    pub fn find_even_ended(&self, id: &ClOrdId) -> Option<Arc<Tracked>> {
+        self.find(id).or_else(|| self.ended().orders.get(id).cloned())
+    }
+
+    /// An order by the exchange's id, also one that ended not long ago.
+    pub fn find_by_order_id(&self, order_id: &OrderId) -> Option<Arc<Tracked>> {
+        let id = self.by_order_id.lock().unwrap_or_else(PoisonError::into_inner).get(order_id).cloned()?;
+        self.find_even_ended(&id)
     }
 
     /// All orders that are not settled, or that were settled a moment ago.
@@ -112,12 +172,22 @@ impl Book {
         self.orders().values().map(|tracked| tracked.symbol.clone()).collect()
     }
 
-    /// Forgets settled orders; their ids stay known as submitted.
-    pub async fn forget_settled(&self) {
+    /// Puts settled orders aside, and forgets those that were put aside long ago; their ids stay known as submitted.
+    pub async fn put_settled_aside(&self) {
         for tracked in self.all() {
             let order = tracked.order.lock().await;
             if order.is_settled() {
+                let mut ended = self.ended();
+                ended.orders.insert(tracked.id.clone(), Arc::clone(&tracked));
+                ended.oldest_first.push_back((Instant::now(), tracked.id.clone()));
                 self.orders().remove(&tracked.id);
+            }
+        }
+        loop {
+            let forgotten = self.ended().pop_forgotten();
+            let Some(tracked) = forgotten else { return };
+            if let Some(order_id) = &tracked.order.lock().await.order_id {
+                self.by_order_id.lock().unwrap_or_else(PoisonError::into_inner).remove(order_id);
             }
         }
     }
@@ -176,6 +246,9 @@ impl Book {
             self.audit.record(entry).await?;
             messages.push(Execution::ExecutionReport(Box::new(report.clone())).to_json());
             self.observer.reported(report);
+        }
+        if let Some(order_id) = &order.order_id {
+            self.index(order_id.clone(), tracked.id.clone());
         }
         let is_final = order.is_settled().then_some(&tracked.id);
         let is_known = !order.is_in_doubt && order.status != OrdStatus::PendingNew;

@@ -85,8 +85,14 @@ impl Canceler {
         let Some(tracked) = self.wait_until_answered(target).await else { return Ok(()) };
         let symbol = tracked.symbol.clone();
         for _ in 0..TRIES {
-            if tracked.order.lock().await.status.is_final() {
-                return self.refuse(&tracked, cancel, "the order has ended already").await;
+            {
+                let mut order = tracked.order.lock().await;
+                if order.status.is_final() {
+                    drop(order);
+                    return self.refuse(&tracked, cancel, "the order has ended already").await;
+                }
+                // Before it is asked for: the user stream may tell of the end before the answer comes.
+                order.cancel = Some(cancel.clone());
             }
             let answer = self
                 .venue
@@ -107,7 +113,10 @@ impl Canceler {
                     self.tracker.look(target).await?;
                 }
                 Err((Meaning::Refused(_), text)) => return self.refuse(&tracked, cancel, &text).await,
-                Err((Meaning::Unknown | Meaning::RateLimited { .. } | Meaning::Banned { .. }, _)) => {}
+                Err((
+                    Meaning::NoListenKey | Meaning::Unknown | Meaning::RateLimited { .. } | Meaning::Banned { .. },
+                    _,
+                )) => {}
             }
             tokio::time::sleep(PAUSE).await;
         }

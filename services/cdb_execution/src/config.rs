@@ -13,6 +13,8 @@ use cdb_mexc::signing::Credentials;
 
 /// Where the exchange is when nothing else is set.
 const LIVE_BASE: &str = "https://api.mexc.com";
+/// Where its streams are when nothing else is set.
+const LIVE_STREAM: &str = "wss://wbs-api.mexc.com/ws";
 
 /// Everything that is set.
 #[derive(Clone)]
@@ -27,6 +29,8 @@ pub struct Config {
     pub key_fingerprint: String,
     /// Where the exchange is.
     pub exchange_base: String,
+    /// Where its streams are.
+    pub stream_base: String,
     /// How long the exchange may accept a request, ms.
     pub recv_window_ms: i64,
     /// Rate budgets.
@@ -72,6 +76,7 @@ impl Config {
         let api_key = environment.secret("MEXC_API_KEY", service.mode);
         let api_secret = environment.secret("MEXC_API_SECRET", service.mode);
         let exchange_base = exchange_base(&mut environment, service.mode);
+        let stream_base = stream_base(&mut environment, service.mode, &exchange_base);
         let budgets = budgets(&mut environment, service.mode);
         let stop_action = environment.value("EMERGENCY_STOP_ACTION", StopAction::Cancel);
         // The same reading as in cdb_risk, so that both refuse the same mistakes.
@@ -85,6 +90,7 @@ impl Config {
                     key_fingerprint: api_key.fingerprint(),
                     credentials: Credentials::new(api_key, &api_secret),
                     exchange_base,
+                    stream_base,
                     recv_window_ms: limits.recv_window_ms,
                     budgets,
                     symbols: limits.allowed_symbols,
@@ -122,6 +128,25 @@ fn exchange_base(environment: &mut Environment, mode: Mode) -> String {
         (Mode::Validate | Mode::Live, Some(base)) if base.starts_with("https://") => base,
         (Mode::Validate | Mode::Live, Some(_)) => {
             environment.fault("MEXC_BASE_URL", "must begin with https:// outside paper mode");
+            String::new()
+        }
+    }
+}
+
+/// As [`exchange_base`]; in paper mode the streams are those of the same stand-in unless another is named.
+fn stream_base(environment: &mut Environment, mode: Mode, exchange_base: &str) -> String {
+    let base = environment.text("MEXC_WS_URL").map(str::to_owned);
+    match (mode, base) {
+        (Mode::Paper, None) => format!("{}/ws", exchange_base.replacen("http", "ws", 1)),
+        (Mode::Paper, Some(base)) if !base.contains("mexc.com") => base,
+        (Mode::Paper, Some(_)) => {
+            environment.fault("MEXC_WS_URL", "must name the stand-in exchange in paper mode");
+            String::new()
+        }
+        (Mode::Validate | Mode::Live, None) => LIVE_STREAM.to_owned(),
+        (Mode::Validate | Mode::Live, Some(base)) if base.starts_with("wss://") => base,
+        (Mode::Validate | Mode::Live, Some(_)) => {
+            environment.fault("MEXC_WS_URL", "must begin with wss:// outside paper mode");
             String::new()
         }
     }

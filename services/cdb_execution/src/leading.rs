@@ -28,12 +28,15 @@ use crate::book::Book;
 use crate::canceler::Canceler;
 use crate::config::Config;
 use crate::gatekeeper::Gatekeeper;
+use crate::market::{self, Quotes};
 use crate::observe::Observer;
+use crate::reconcile::{self, Strangers};
 use crate::recovery::{self, Recovered};
 use crate::sender::{Sender, Wanted};
+use crate::streams::{self, Live, UserStream};
 use crate::tracker::Tracker;
 use crate::venue::Venue;
-use crate::{account, market, reconcile, stop_sweep};
+use crate::{account, stop_sweep};
 
 /// Verdicts read at once.
 const BATCH: usize = 64;
@@ -43,6 +46,9 @@ const HANDED_ON_MAX: usize = 100_000;
 const RECLAIM: Duration = Duration::from_secs(10);
 /// Longest wait for sends in flight when the process is asked to end.
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// Longest wait for the exchange when nothing depends on its answer any more.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// What lives as long as the process.
 pub struct Process {
@@ -192,7 +198,8 @@ async fn lead(
     let book = Book::new(process.audit.clone(), gatekeeper.clone(), config.service.mode, observer.clone());
     let client = process.client.clone();
     let venue = Venue::open(client, config.budgets, gatekeeper.clone(), config.recv_window_ms, observer).await?;
-    let tracker = Tracker::new(book.clone(), venue.clone(), crew.clone());
+    let live = Live::default();
+    let tracker = Tracker::new(book.clone(), venue.clone(), crew.clone(), live.clone());
     let sender = Sender::new(book.clone(), venue.clone(), tracker.clone(), crew.clone(), redis_offset_ms);
     let canceler = Canceler::new(book.clone(), venue.clone(), tracker.clone(), sender.clone(), crew.clone());
 
@@ -202,8 +209,25 @@ async fn lead(
     let approved: Vec<ApprovedOrder> = pending.iter().filter_map(|(_, verified)| approved_order(verified)).collect();
     let Recovered { unsettled, known } =
         recovery::recover(&book, &config.service.audit_dir, &approved, &config.verdict_key).await?;
-    // Prices go on while doubts are settled; only sending waits.
-    crew.spawn("market", market::run(config.clone(), venue.clone(), redis));
+    crew.spawn("clock", venue.clone().keep_clock());
+    // Prices and streams go on while doubts are settled; only sending waits.
+    let quotes = Quotes::new(config.symbols.clone(), venue.clone(), redis);
+    for symbols in streams::by_connection(config.symbols.iter().cloned()) {
+        let market = streams::run_market(config.stream_base.clone(), symbols, venue.clone(), quotes.clone());
+        crew.spawn("market stream", market);
+    }
+    crew.spawn("market", market::run(config.clone(), venue.clone(), quotes));
+    let strangers = Strangers::new(book.clone(), known);
+    let user_stream = UserStream::new(
+        config.stream_base.clone(),
+        book.clone(),
+        venue.clone(),
+        tracker.clone(),
+        strangers.clone(),
+        crew.clone(),
+        live,
+    );
+    crew.spawn("user stream", user_stream.clone().run());
     for order in unsettled {
         let Some(tracked) = book.find(&order.cl_ord_id) else { continue };
         match order.doubt {
@@ -220,7 +244,7 @@ async fn lead(
         () = sender.without_doubts() => {}
         () = shutdown.asked() => return Ok(()),
     }
-    crew.spawn("reconcile", reconcile::run(config.clone(), book.clone(), venue.clone(), known));
+    crew.spawn("reconcile", reconcile::run(config.clone(), venue.clone(), strangers));
     let sweeping = stop_sweep::run(config.clone(), book.clone(), venue.clone(), tracker.clone(), sender.clone());
     crew.spawn("stop", sweeping);
     crew.spawn("breaker", stop_sweep::watch_breaker(config.clone(), book.clone(), canceler.clone()));
@@ -233,6 +257,8 @@ async fn lead(
     }
     intake.run(bus, &sender, &canceler, shutdown).await?;
     tokio::time::timeout(DRAIN, sender.drained()).await.context("sends in flight did not end in time")?;
+    // Left to lapse when the exchange does not answer.
+    let _late = tokio::time::timeout(GOODBYE, user_stream.give_key_back()).await;
     Ok(())
 }
 

@@ -11,6 +11,7 @@ mod recovery; // what an earlier process left behind
 mod sender; // verdicts in, orders out
 mod canceler; // cancels
 mod tracker; // what became of open and doubtful orders
+mod streams; // what the exchange tells by itself
 mod stop_sweep; // cancels while stopped
 mod reconcile; // orders that are not ours
 mod market; // prices and rules

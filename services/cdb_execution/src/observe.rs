@@ -7,9 +7,14 @@ use cdb_core::reason::GateRefusal;
 use cdb_core::report::{ExecType, ExecutionReport};
 use cdb_mexc::answer::{Meaning, Trouble};
 use cdb_mexc::endpoint::Endpoint;
+use cdb_mexc::push::Push;
+use cdb_mexc::stream::{Heard, StreamEnd};
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::config::Config;
+
+/// Kinds of stream messages.
+const MESSAGES: [&str; 7] = ["order", "deal", "balance", "book", "last", "other", "strange"];
 
 /// Metrics and logs of this service.
 #[derive(Clone)]
@@ -26,6 +31,29 @@ pub struct Observer {
     troubles: IntCounterVec,
     latency: HistogramVec,
     rate_limited: IntCounterVec,
+    stream_up: IntGaugeVec,
+    stream_messages: IntCounterVec,
+    stream_ends: IntCounterVec,
+    /// Fills that the user stream should have told of, and that were found by asking.
+    pub stream_missed: IntCounter,
+}
+
+/// The two streams.
+#[derive(Debug, Clone, Copy)]
+pub enum StreamKind {
+    /// Orders, fills and balances of the account.
+    User,
+    /// Prices.
+    Market,
+}
+
+impl StreamKind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Market => "market",
+        }
+    }
 }
 
 impl Observer {
@@ -56,10 +84,21 @@ impl Observer {
         registry.register(Box::new(clock_offset_ms.clone()))?;
         registry.register(Box::new(latency.clone()))?;
         registry.register(Box::new(build))?;
+        let stream_up = IntGaugeVec::new(Opts::new("cdb_execution_stream_up", "1 while subscribed"), &["stream"])?;
+        registry.register(Box::new(stream_up.clone()))?;
+        let stream_missed = IntCounter::new(
+            "cdb_execution_stream_missed_fills_total",
+            "Fills found by asking that the user stream should have told of",
+        )?;
+        registry.register(Box::new(stream_missed.clone()))?;
         let observer = Self {
             gate: vector("cdb_execution_gate_answers_total", "The gate's answers for new orders", "answer")?,
             reports: vector("cdb_execution_reports_total", "Execution reports", "exec_type")?,
             troubles: vector("cdb_execution_exchange_troubles_total", "Calls that failed, by meaning", "meaning")?,
+            stream_up,
+            stream_missed,
+            stream_messages: vector("cdb_execution_stream_messages_total", "Messages of the streams", "message")?,
+            stream_ends: vector("cdb_execution_stream_ends_total", "Ends of streams, by cause", "cause")?,
             rate_limited: vector("cdb_execution_rate_limited_total", "429 and 418 of the exchange", "kind")?,
             redis_errors,
             forged,
@@ -81,8 +120,17 @@ impl Observer {
         {
             self.reports.with_label_values(&[exec_type]);
         }
-        for meaning in ["refused", "unknown", "rate_limited", "banned", "not_found"] {
+        for meaning in ["refused", "unknown", "rate_limited", "banned", "not_found", "no_listen_key"] {
             self.troubles.with_label_values(&[meaning]);
+        }
+        for stream in [StreamKind::User, StreamKind::Market] {
+            self.stream_up.with_label_values(&[stream.as_str()]).set(0);
+        }
+        for message in MESSAGES {
+            self.stream_messages.with_label_values(&[message]);
+        }
+        for cause in ["no_connection", "not_subscribed", "no_listen_key", "silent", "closed", "aged"] {
+            self.stream_ends.with_label_values(&[cause]);
         }
         for kind in ["429", "418"] {
             self.rate_limited.with_label_values(&[kind]);
@@ -118,6 +166,7 @@ impl Observer {
                 Meaning::RateLimited { .. } => "rate_limited",
                 Meaning::Banned { .. } => "banned",
                 Meaning::NotFound => "not_found",
+                Meaning::NoListenKey => "no_listen_key",
             };
             self.troubles.with_label_values(&[meaning]).inc();
             tracing::debug!(
@@ -127,6 +176,44 @@ impl Observer {
                 "the exchange did not do as asked"
             );
         }
+    }
+
+    /// A stream is subscribed to all it should be.
+    pub fn stream_opened(&self, stream: StreamKind) {
+        self.stream_up.with_label_values(&[stream.as_str()]).set(1);
+        tracing::info!(stream = stream.as_str(), "stream open");
+    }
+
+    /// A stream ended, or could not be opened.
+    pub fn stream_ended(&self, stream: StreamKind, end: &StreamEnd) {
+        let cause = match end {
+            StreamEnd::NoConnection(_) => "no_connection",
+            StreamEnd::NotSubscribed(_) => "not_subscribed",
+            StreamEnd::NoListenKey => "no_listen_key",
+            StreamEnd::Silent => "silent",
+            StreamEnd::Closed(_) => "closed",
+            StreamEnd::Aged => "aged",
+        };
+        self.stream_up.with_label_values(&[stream.as_str()]).set(0);
+        self.stream_ends.with_label_values(&[cause]).inc();
+        tracing::warn!(stream = stream.as_str(), %end, "stream ended; until the next one everything is asked for");
+    }
+
+    /// A stream said something.
+    pub fn stream_heard(&self, heard: &Heard) {
+        let message = match heard {
+            Heard::Push(Push::Order(_)) => "order",
+            Heard::Push(Push::Deal(_)) => "deal",
+            Heard::Push(Push::Balance(_)) => "balance",
+            Heard::Push(Push::Book { .. }) => "book",
+            Heard::Push(Push::Last { .. }) => "last",
+            Heard::Push(Push::Other) => "other",
+            Heard::Strange(text) => {
+                tracing::warn!(text, "a message of the stream cannot be understood");
+                "strange"
+            }
+        };
+        self.stream_messages.with_label_values(&[message]).inc();
     }
 
     /// 429 or 418.

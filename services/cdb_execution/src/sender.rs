@@ -10,11 +10,12 @@ use cdb_core::gate::{Budget, Claim};
 use cdb_core::ids::{ClOrdId, EntryId};
 use cdb_core::lifecycle::{Observation, TrackedOrder};
 use cdb_core::reason::GateRefusal;
-use cdb_core::report::Source;
+use cdb_core::report::{OrdStatus, Source};
 use cdb_core::sending::{Action, Input, Lookup, Sending, Submission};
 use cdb_core::verdict::ApprovedOrder;
 use cdb_io::clock;
 use cdb_mexc::answer::Meaning;
+use cdb_mexc::clock::ClockFault;
 use cdb_mexc::endpoint::{Endpoint, Priority};
 use cdb_mexc::wire::VenueOrder;
 use serde_json::to_value;
@@ -27,6 +28,8 @@ use crate::venue::{Venue, is_answered};
 
 /// Orders that may wait for a rate slot; one more is refused.
 const QUEUE_MAX: usize = 256;
+/// Pause before the exchange's clock is looked at again.
+const CLOCK_PAUSE: Duration = Duration::from_millis(100);
 /// Orders that may be between grant and answer at one time.
 const FLIGHTS: usize = 16;
 
@@ -213,7 +216,11 @@ impl Sender {
         let budgets = self.order_budgets();
         let mut sending = Sending::Waiting(Box::new(wanted.order.clone()));
         let asked_at_ms = clock::monotonic_ms();
-        let offset_ms = self.venue.offset_ms() - self.redis_offset_ms;
+        let offset_ms = match self.venue.offset_ms() {
+            Ok(offset_ms) => offset_ms - self.redis_offset_ms,
+            // Nothing is dated by a guess; the order waits for the clock until it expires.
+            Err(fault) => return self.wait_for_clock(wanted, fault).await,
+        };
         let answer = self.book.gatekeeper().ask(&nonce, &budgets, Some((&wanted.order, offset_ms))).await?;
         self.venue.observe_gate(&answer);
         match sending.on(Input::Gate { answer, asked_at_ms }) {
@@ -250,6 +257,18 @@ impl Sender {
             Action::StandDown => bail!("another instance sends"),
             other => bail!("the gate's answer led to {other:?}"),
         }
+    }
+
+    async fn wait_for_clock<T>(&self, wanted: &Wanted, fault: ClockFault) -> anyhow::Result<Option<T>> {
+        tracing::error!(%fault, "no order is sent");
+        if wanted.order.expires_at() <= clock::now() {
+            self.queue.remove(&wanted.order.order().cl_ord_id);
+            self.refuse(wanted, GateRefusal::Expired).await?;
+            return Ok(None);
+        }
+        wanted.is_asking.store(false, Ordering::Relaxed);
+        tokio::time::sleep(CLOCK_PAUSE).await;
+        Ok(None)
     }
 
     fn order_budgets(&self) -> Vec<Budget> {
@@ -347,7 +366,12 @@ impl Sender {
         let Sending::InDoubt { pause_ms, .. } = &sending else { return Ok(()) };
         let mut pause = *pause_ms;
         loop {
-            tokio::time::sleep(Duration::from_millis(u64::try_from(pause).unwrap_or(0))).await;
+            let pause_is_over = tokio::time::sleep(Duration::from_millis(u64::try_from(pause).unwrap_or(0)));
+            tokio::select! {
+                () = pause_is_over => {}
+                // The user stream told of it.
+                () = known(tracked) => return Ok(()),
+            }
             let lookup = self.look_up(tracked).await?;
             match sending.on(Input::Looked { lookup, now_ms: clock::monotonic_ms() }) {
                 Action::QueryIn(ms) => pause = ms,
@@ -422,6 +446,19 @@ impl Drop for Counted {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
         self.1.notify_waiters();
+    }
+}
+
+/// Waits until it is known that the exchange has an order.
+async fn known(tracked: &Tracked) {
+    loop {
+        let changed = tracked.changed.notified();
+        let order = tracked.order.lock().await;
+        if !order.is_in_doubt && order.status != OrdStatus::PendingNew {
+            return;
+        }
+        drop(order);
+        changed.await;
     }
 }
 

@@ -1,26 +1,34 @@
-//! What became of open orders: asked for at once after an answer, and for all of them once a second. A state says
-//! only how much was executed; fills are booked from the list of trades, each trade id once.
+//! What became of open orders: told by the user stream, and asked for where it says nothing: at once after an answer
+//! and for all of them again and again. A state says only how much was executed; fills are booked one by one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cdb_core::ids::{ClOrdId, OrderId, Symbol};
+use cdb_core::ids::{ClOrdId, OrderId, Symbol, TradeId};
 use cdb_core::lifecycle::Observation;
 use cdb_core::report::{Fill, Source};
 use cdb_core::time::Timestamp;
 use cdb_mexc::answer::Meaning;
-use cdb_mexc::client::Client;
+use cdb_mexc::client::{Client, TRADES_MAX};
 use cdb_mexc::endpoint::{Endpoint, Priority};
 use cdb_mexc::wire::{VenueOrder, VenueTrade};
 use tokio::sync::Notify;
 
 use crate::book::{Along, Book, Tracked};
 use crate::leading::Crew;
+use crate::streams::Live;
 use crate::venue::Venue;
 
 /// How often all open orders are looked at.
 const SWEEP: Duration = Duration::from_millis(1_000);
+/// Rounds between two looks while the user stream is open.
+const SWEEP_EVERY: u64 = 5;
+/// How long the user stream has to tell of an order or of its fills before it is asked for.
+const STREAM_GRACE: Duration = Duration::from_millis(500);
+/// Pages of fills read of one order at most.
+const PAGES_MAX: usize = 50;
 /// Looks at an order right after its answer before the sweep takes over.
 const EARLY_LOOKS: u32 = 4;
 /// Pause before the second early look; doubles.
@@ -33,6 +41,7 @@ pub struct Tracker {
     venue: Venue,
     crew: Crew,
     poked: Arc<Poked>,
+    live: Live,
 }
 
 #[derive(Default)]
@@ -43,8 +52,8 @@ struct Poked {
 
 impl Tracker {
     /// A tracker.
-    pub fn new(book: Book, venue: Venue, crew: Crew) -> Self {
-        Self { book, venue, crew, poked: Arc::default() }
+    pub fn new(book: Book, venue: Venue, crew: Crew, live: Live) -> Self {
+        Self { book, venue, crew, poked: Arc::default(), live }
     }
 
     /// Asks for a look at an order soon.
@@ -60,11 +69,15 @@ impl Tracker {
     pub async fn run(self) -> anyhow::Result<()> {
         let mut sweep = tokio::time::interval(SWEEP);
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut round = 0_u64;
         loop {
             tokio::select! {
                 _ = sweep.tick() => {
-                    self.sweep().await?;
-                    self.book.forget_settled().await;
+                    round = round.wrapping_add(1);
+                    if !self.live.is_up() || round.is_multiple_of(SWEEP_EVERY) {
+                        self.sweep().await?;
+                    }
+                    self.book.put_settled_aside().await;
                 }
                 () = self.poked.told.notified() => {
                     let poked = std::mem::take(&mut *self.poked.ids.lock().unwrap_or_else(PoisonError::into_inner));
@@ -77,8 +90,35 @@ impl Tracker {
         }
     }
 
-    /// Looks until the order is visible; right after a create, "does not exist" means nothing.
+    /// Looks at an order if its fills do not come by themselves.
+    pub fn look_later(&self, id: &ClOrdId) {
+        let (tracker, id) = (self.clone(), id.clone());
+        self.crew.spawn("look", async move {
+            tokio::time::sleep(STREAM_GRACE).await;
+            tracker.look(&id).await.map(|_| ())
+        });
+    }
+
+    /// Whether the user stream tells of an order soon.
+    async fn is_told(&self, id: &ClOrdId) -> bool {
+        let Some(tracked) = self.book.find(id) else { return true };
+        let is_heard_of = || tracked.is_heard_of.load(Ordering::Relaxed);
+        let told = async {
+            while !is_heard_of() {
+                let changed = tracked.changed.notified();
+                if !is_heard_of() {
+                    changed.await;
+                }
+            }
+        };
+        self.live.is_up() && tokio::time::timeout(STREAM_GRACE, told).await.is_ok()
+    }
+
+    /// Looks until the order is visible, unless the stream tells of it; right after a create, "does not exist" means nothing.
     async fn look_early(&self, id: &ClOrdId) -> anyhow::Result<()> {
+        if self.is_told(id).await {
+            return Ok(());
+        }
         let mut pause = EARLY_PAUSE;
         for _ in 0..EARLY_LOOKS {
             if self.look(id).await? {
@@ -159,20 +199,42 @@ impl Tracker {
         self.book.learn(tracked, observation, Source::Rest, at, Along::default()).await?;
         let is_short = executed_qty > tracked.order.lock().await.cum_qty;
         if is_short {
-            let trades = async |client: &Client, stamp| client.trades_of(&tracked.symbol, &order_id, stamp).await;
-            let answer = self.venue.call(Endpoint::MyTrades, Priority::Query, trades).await?;
-            let Ok(mut trades) = answer else { return Ok(()) };
-            trades.sort_by(|one, other| (one.time, &one.trade_id).cmp(&(other.time, &other.trade_id)));
-            for trade in trades {
+            let was_up = self.live.is_up();
+            for trade in self.trades_of(tracked, &order_id).await? {
                 let at = Timestamp::from_millis(trade.time);
-                self.book.learn(tracked, traded(trade), Source::Rest, at, Along::default()).await?;
+                let report = self.book.learn(tracked, booked(trade), Source::Rest, at, Along::default()).await?;
+                if was_up && report.is_some() {
+                    self.venue.observer().stream_missed.inc();
+                }
             }
         }
         self.book.end_if_complete(tracked, Source::Rest).await
     }
+
+    /// All fills of an order, oldest first, read page by page backwards; what could be read.
+    async fn trades_of(&self, tracked: &Tracked, order_id: &OrderId) -> anyhow::Result<Vec<VenueTrade>> {
+        let mut trades: BTreeMap<TradeId, VenueTrade> = BTreeMap::new();
+        let mut until_ms = None;
+        for _ in 0..PAGES_MAX {
+            let page =
+                async |client: &Client, stamp| client.trades(&tracked.symbol, Some(order_id), until_ms, stamp).await;
+            let Ok(page) = self.venue.call(Endpoint::MyTrades, Priority::Query, page).await? else { break };
+            let (is_full, oldest) = (page.len() >= TRADES_MAX, page.iter().map(|trade| trade.time).min());
+            let known = trades.len();
+            trades.extend(page.into_iter().map(|trade| (trade.trade_id.clone(), trade)));
+            let (true, Some(oldest)) = (is_full, oldest) else { break };
+            // Times are shown in whole seconds: the oldest second may go on in the next page.
+            let end_of_second = oldest.saturating_sub(oldest.rem_euclid(1_000)).saturating_add(999);
+            until_ms = Some(if trades.len() > known { end_of_second } else { end_of_second.saturating_sub(1_000) });
+        }
+        let mut trades: Vec<VenueTrade> = trades.into_values().collect();
+        trades.sort_by(|one, other| (one.time, &one.trade_id).cmp(&(other.time, &other.trade_id)));
+        Ok(trades)
+    }
 }
 
-fn traded(trade: VenueTrade) -> Observation {
+/// A fill as the book takes it.
+pub fn booked(trade: VenueTrade) -> Observation {
     Observation::Traded(Fill {
         last_qty: trade.qty,
         last_px: trade.price,

@@ -2,25 +2,32 @@
 //! across restarts (`cdb:ban`).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use cdb_core::gate::Answer;
+use cdb_core::reason::VenueRefusal;
 use cdb_core::time::Timestamp;
 use cdb_io::bus::keys;
 use cdb_io::clock;
 use cdb_mexc::answer::{Meaning, Trouble};
 use cdb_mexc::client::{Client, Stamp};
+use cdb_mexc::clock::{ClockFault, ServerClock};
 use cdb_mexc::endpoint::{Budgets, Endpoint, Priority};
 
 use redis::AsyncCommands as _;
+use tokio::sync::Notify;
 
 use crate::gatekeeper::{Gatekeeper, Settlement};
 use crate::observe::Observer;
 
 /// Longest wait for a rate slot of a call that is not an order.
 const SLOT_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// How often the exchange's clock is measured.
+const CLOCK_EVERY: Duration = Duration::from_secs(60);
+/// Pause before a measurement that failed is repeated.
+const CLOCK_AGAIN: Duration = Duration::from_secs(2);
 
 /// The exchange, as one term sees it.
 #[derive(Clone)]
@@ -31,8 +38,9 @@ pub struct Venue {
     pub budgets: Budgets,
     gatekeeper: Gatekeeper,
     recv_window_ms: i64,
-    /// Exchange clock minus ours, ms.
-    offset_ms: Arc<AtomicI64>,
+    clock: Arc<ServerClock>,
+    /// Told when the exchange refused a request for its time.
+    clock_refused: Arc<Notify>,
     observer: Observer,
 }
 
@@ -48,10 +56,39 @@ impl Venue {
         recv_window_ms: i64,
         observer: Observer,
     ) -> anyhow::Result<Self> {
-        let offset_ms = Arc::new(AtomicI64::new(0));
-        let venue = Self { client, budgets, gatekeeper, recv_window_ms, offset_ms, observer };
+        let venue = Self {
+            client,
+            budgets,
+            gatekeeper,
+            recv_window_ms,
+            clock: Arc::default(),
+            clock_refused: Arc::default(),
+            observer,
+        };
         venue.measure_clock().await?;
+        venue.offset_ms()?;
         Ok(venue)
+    }
+
+    /// Measures the exchange's clock again and again, and at once after a refusal for its sake.
+    ///
+    /// # Errors
+    /// Redis failed.
+    pub async fn keep_clock(self) -> anyhow::Result<()> {
+        let mut pause = CLOCK_EVERY;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.clock_refused.notified() => {}
+            }
+            pause = match self.measure_clock().await {
+                Ok(()) => CLOCK_EVERY,
+                Err(error) => {
+                    tracing::warn!(error = format!("{error:#}"), "the exchange's clock could not be measured anew");
+                    CLOCK_AGAIN
+                }
+            };
+        }
     }
 
     /// Measures the exchange's clock anew.
@@ -59,24 +96,33 @@ impl Venue {
     /// # Errors
     /// The exchange did not answer.
     pub async fn measure_clock(&self) -> anyhow::Result<()> {
-        let before = clock::now();
-        let answer = self.call(Endpoint::Time, Priority::Query, async |client, _| client.time().await).await?;
-        let after = clock::now();
-        let exchange_ms = answer.map_err(|trouble| anyhow::anyhow!("the exchange's clock: {}", trouble.text))?;
-        let ours_ms = before.millis() + after.since_ms(before) / 2;
-        self.offset_ms.store(exchange_ms - ours_ms, Ordering::Relaxed);
-        self.observer.clock_offset_ms.set(exchange_ms - ours_ms);
+        let mut before = clock::now();
+        let answer = self
+            .call(Endpoint::Time, Priority::Query, async |client, _| {
+                // After the wait for a rate slot.
+                before = clock::now();
+                client.time().await.map(|time| (time, clock::now()))
+            })
+            .await?;
+        let (exchange_ms, after) =
+            answer.map_err(|trouble| anyhow::anyhow!("the exchange's clock: {}", trouble.text))?;
+        let is_usable = self.clock.learn(before.millis(), after.millis(), exchange_ms, clock::monotonic_ms());
+        anyhow::ensure!(is_usable, "the exchange took too long to tell its time");
+        self.observer.clock_offset_ms.set(self.clock.last_offset_ms().unwrap_or_default());
         Ok(())
     }
 
     /// Exchange clock minus ours, ms.
-    pub fn offset_ms(&self) -> i64 {
-        self.offset_ms.load(Ordering::Relaxed)
+    ///
+    /// # Errors
+    /// It cannot be relied on: nothing may be signed.
+    pub fn offset_ms(&self) -> Result<i64, ClockFault> {
+        self.clock.offset_ms(clock::monotonic_ms())
     }
 
-    /// The exchange's clock.
+    /// The exchange's clock, as far as it is known.
     pub fn exchange_time(&self) -> Timestamp {
-        clock::now().plus_ms(self.offset_ms())
+        clock::now().plus_ms(self.clock.last_offset_ms().unwrap_or_default())
     }
 
     /// Makes one call once the budget has room.
@@ -90,6 +136,12 @@ impl Venue {
         priority: Priority,
         call: impl AsyncFnOnce(&Client, Stamp) -> Result<T, Trouble>,
     ) -> anyhow::Result<Result<T, Trouble>> {
+        // Before a slot is taken for nothing.
+        if endpoint.is_signed()
+            && let Err(fault) = self.offset_ms()
+        {
+            return Ok(Err(Trouble { meaning: Meaning::Unknown, status: None, text: fault.to_string() }));
+        }
         let nonce = uuid::Uuid::now_v7().simple().to_string();
         let budgets = endpoint.budgets(priority, &self.budgets);
         let deadline = Instant::now() + SLOT_WAIT_MAX;
@@ -122,6 +174,11 @@ impl Venue {
         Ok(answer)
     }
 
+    /// Metrics and logs.
+    pub const fn observer(&self) -> &Observer {
+        &self.observer
+    }
+
     /// Counts the gate's answer for a new order.
     pub fn observe_gate(&self, answer: &Answer) {
         self.observer.gate(answer);
@@ -132,7 +189,7 @@ impl Venue {
         self.observer.answered(Endpoint::NewOrder, elapsed, trouble);
     }
 
-    /// Stops all sending until the time the exchange names.
+    /// Does what trouble asks for: stops all sending until the time the exchange names, or measures its clock.
     ///
     /// # Errors
     /// Redis failed.
@@ -140,7 +197,11 @@ impl Venue {
         let (wait_s, is_ban) = match trouble.meaning {
             Meaning::RateLimited { wait_s } => (wait_s, false),
             Meaning::Banned { wait_s } => (wait_s, true),
-            Meaning::Refused(_) | Meaning::Unknown | Meaning::NotFound => return Ok(()),
+            Meaning::Refused(VenueRefusal::Clock) => {
+                self.clock_refused.notify_one();
+                return Ok(());
+            }
+            Meaning::Refused(_) | Meaning::Unknown | Meaning::NotFound | Meaning::NoListenKey => return Ok(()),
         };
         self.observer.rate_limited(wait_s, is_ban);
         let wait_ms = i64::try_from(wait_s).unwrap_or(i64::MAX / 1_000).saturating_mul(1_000);

@@ -1,6 +1,6 @@
 use super::*;
 use crate::command::Command;
-use crate::ids::Asset;
+use crate::ids::{Asset, TradeId};
 use crate::money::Price;
 
 const ORDER: &str = r#"{"v":1,"type":"new","cl_ord_id":"a-1","strategy":"s","symbol":"BTCUSDT","side":"BUY","ord_type":"LIMIT","tif":"GTC","qty":"0.003","price":"60000.00","ts":1700000000000}"#;

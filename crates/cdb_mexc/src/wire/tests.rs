@@ -105,6 +105,7 @@ fn a_listen_key_is_read_and_never_shown() {
     let text = body(ACCOUNT, "listen-key-create");
     let key = listen_key(&text).unwrap();
     assert_eq!(key.expose().len(), 64);
+    assert_eq!(listen_keys(&body(ACCOUNT, "listen-key-list")).unwrap().len(), 2);
     for bad in ["{}", r#"{"listenKey":"secret with blanks\n\n"}"#, r#"{"listenKey":["pqia-secret"]}"#, "pqia-secret"] {
         let shown = listen_key(bad.as_bytes()).map(|_| ()).unwrap_err().to_string();
         assert!(!shown.contains("secret"), "{shown}");
