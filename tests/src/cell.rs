@@ -256,6 +256,21 @@ impl Cell {
         reply.ids.iter().map(|entry| one(&entry.map)).collect()
     }
 
+    /// What came on a stream after `last`, which moves on.
+    ///
+    /// # Panics
+    /// Redis does not answer.
+    pub async fn stream_after(&self, name: &str, last: &mut String) -> Vec<Value> {
+        let mut command = redis::cmd("XRANGE");
+        command.arg(name).arg(format!("({last}")).arg("+");
+        let reply: StreamRangeReply = command.query_async(&mut self.operator.commands()).await.expect("XRANGE");
+        if let Some(newest) = reply.ids.last() {
+            last.clone_from(&newest.id);
+        }
+        let json = reply.ids.iter().filter_map(|entry| entry.get::<String>("json"));
+        json.map(|json| serde_json::from_str(&json).unwrap_or(Value::Null)).collect()
+    }
+
     /// Entries on a stream.
     ///
     /// # Panics
@@ -303,10 +318,7 @@ impl Cell {
     pub async fn unfinished(&self) -> Vec<String> {
         let reports = self.reports().await;
         let is_approved = |verdict: &Value| verdict["decision"] == "approved" && verdict["command"]["type"] == "new";
-        let has_ended = |id: &str| {
-            let last = reports.get(id).and_then(|reports| reports.last()).and_then(|last| last["ord_status"].as_str());
-            last.is_some_and(|state| ["Filled", "Canceled", "Rejected", "Expired"].contains(&state))
-        };
+        let has_ended = |id: &str| reports.get(id).and_then(|reports| reports.last()).is_some_and(is_final);
         let verdicts = self.stream("cdb:verdicts").await;
         let approved = verdicts.iter().filter(|verdict| is_approved(verdict));
         let ids = approved.filter_map(|verdict| verdict["cl_ord_id"].as_str());
@@ -416,6 +428,13 @@ impl Cell {
     pub fn logs(&self) -> String {
         logs_in(self.dir.path())
     }
+}
+
+/// Whether a report or verdict is the last word about its order.
+#[must_use]
+pub fn is_final(message: &Value) -> bool {
+    let is_ended = message["ord_status"].as_str().is_some_and(|state| ["Filled", "Canceled", "Rejected"].contains(&state));
+    is_ended || message["decision"] == "rejected"
 }
 
 impl Drop for Cell {

@@ -26,3 +26,9 @@ pub fn resting_buy(id: &str, qty: &str) -> Value {
 pub fn cancel(id: &str, target: &str) -> Value {
     json!({"v": 1, "type": "cancel", "cl_ord_id": id, "orig_cl_ord_id": target})
 }
+
+/// A cancel of everything.
+#[must_use]
+pub fn cancel_all(id: &str) -> Value {
+    json!({"v": 1, "type": "cancel_all", "cl_ord_id": id})
+}

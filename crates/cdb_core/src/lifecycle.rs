@@ -54,7 +54,12 @@ pub enum Observation {
         executed_qty: Qty,
     },
     /// A fill.
-    Traded(Fill),
+    Traded {
+        /// The exchange's id of the order, which its first fill may bring.
+        order_id: OrderId,
+        /// The fill.
+        fill: Fill,
+    },
     /// The exchange refused to cancel it.
     CancelRefused {
         /// The cancel command.
@@ -153,7 +158,10 @@ impl TrackedOrder {
             Observation::Found { order_id, status, executed_qty } => {
                 self.on_found(order_id, status, executed_qty, seen)
             }
-            Observation::Traded(fill) => self.on_fill(fill, seen),
+            Observation::Traded { order_id, fill } => {
+                self.order_id.get_or_insert(order_id);
+                self.on_fill(fill, seen)
+            }
             Observation::CancelRefused { cancel, text } => {
                 let mut report = self.report(ExecType::OrderStatus, seen);
                 report.cancel_cl_ord_id = Some(cancel);

@@ -235,12 +235,13 @@ impl Tracker {
 
 /// A fill as the book takes it.
 pub fn booked(trade: VenueTrade) -> Observation {
-    Observation::Traded(Fill {
+    let fill = Fill {
         last_qty: trade.qty,
         last_px: trade.price,
         trade_id: trade.trade_id,
         commission: trade.commission,
         commission_asset: trade.commission_asset,
         is_maker: trade.is_maker,
-    })
+    };
+    Observation::Traded { order_id: trade.order_id, fill }
 }

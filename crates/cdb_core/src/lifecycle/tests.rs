@@ -20,14 +20,15 @@ fn accepted() -> Observation {
 }
 
 fn fill(id: &str, qty: &str) -> Observation {
-    Observation::Traded(Fill {
+    let fill = Fill {
         last_qty: Qty::parse(qty).unwrap(),
         last_px: Price::parse("60000").unwrap(),
         trade_id: TradeId::parse(id).unwrap(),
         commission: Qty::ZERO,
         commission_asset: Asset::parse("USDT").unwrap(),
         is_maker: false,
-    })
+    };
+    Observation::Traded { order_id: OrderId::parse("C02__1").unwrap(), fill }
 }
 
 fn found(status: VenueStatus, executed: &str) -> Observation {
@@ -73,6 +74,9 @@ fn a_repeated_trade_is_booked_once() {
 
 #[test]
 fn a_fill_before_the_acknowledgement_is_booked() {
+    let mut order = tracked();
+    let first = order.apply(fill("1", "0.002"), seen()).unwrap();
+    assert_eq!(first.order_id, OrderId::parse("C02__1"), "a fill says which order it is of");
     let mut order = tracked();
     let reports = history(&mut order, vec![fill("1", "0.003"), accepted()]);
     assert_eq!(reports, [(ExecType::Trade, OrdStatus::Filled, "0.003".into())]);
