@@ -13,6 +13,14 @@ bench:
     cargo build --release --locked --workspace --bins
     cargo run --release --locked -p cdb_tests --bin bench
 
+# Made-up bytes for the readers of the exchange's frames and answers.
+fuzz *seconds:
+    ./scripts/fuzz {{seconds}}
+
+# 10,000 orders while everything goes wrong at random (CDB_SEED for another run).
+random-faults *orders="10000":
+    CDB_ORDERS={{orders}} cargo test --locked -p cdb_tests --test it random_faults -- --nocapture
+
 # Renews the offline data of the compile-time checked queries.
 sqlx:
     ./scripts/sqlx-prepare
