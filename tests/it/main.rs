@@ -4,13 +4,16 @@
 mod whole_way; // one order, all the way
 mod bad_input; // what is no order
 mod emergency_stop; // nothing leaves while stopped
+mod local_stop; // the same without Redis
 mod losses; // the loss limits
 mod doubt; // unknown outcomes
 mod exchange_trouble; // every meaning of the exchange's answers
 mod streams; // what the exchange tells by itself
 mod random_faults; // everything at random
+mod breaker_conditions; // what execution and monitor see and the breaker heeds
 mod crash; // kill -9 in a burst
 mod overlap; // two executors at once
+mod reconciliation; // exchange, audit trail and ledger compared
 mod foreign_order; // orders that cdb did not send
 mod gate_differential; // gate.lua against its specification
 mod audit_tampering; // `cdb audit verify`

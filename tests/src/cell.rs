@@ -393,6 +393,21 @@ impl Cell {
         kill_process(pid.expect("a running part"), signal).expect("a living process");
     }
 
+    /// Sends a part and its children a signal: PostgreSQL serves each connection by a process of its own.
+    ///
+    /// # Panics
+    /// The part is not running.
+    pub fn signal_family(&self, part: &str, signal: Signal) {
+        let description = self.description();
+        let pid = description[part]["pid"].as_i64().expect("a running part");
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("its children");
+        for child in children.split_whitespace().filter_map(|pid| pid.parse().ok()).filter_map(Pid::from_raw) {
+            // It may end at any time.
+            let _gone = kill_process(child, signal);
+        }
+        self.signal(part, signal);
+    }
+
     /// Waits until a condition holds.
     ///
     /// # Panics
@@ -433,7 +448,8 @@ impl Cell {
 /// Whether a report or verdict is the last word about its order.
 #[must_use]
 pub fn is_final(message: &Value) -> bool {
-    let is_ended = message["ord_status"].as_str().is_some_and(|state| ["Filled", "Canceled", "Rejected"].contains(&state));
+    let is_ended =
+        message["ord_status"].as_str().is_some_and(|state| ["Filled", "Canceled", "Rejected"].contains(&state));
     is_ended || message["decision"] == "rejected"
 }
 

@@ -19,6 +19,7 @@ pub mod portfolio; // balances, positions, open orders, exposure
 pub mod position; // quantity, cost and result out of fills
 pub mod pnl; // the day's result and the fall from the peak
 pub mod breaker; // the circuit breaker's state machine
+pub mod condition; // what other services report to the breaker
 pub mod checks; // the ordered table of checks
 pub mod desk; // the risk service's whole state: one order in, one decision out
 pub mod verdict; // the signed answer to one order
@@ -26,6 +27,7 @@ pub mod gate; // the specification of the atomic admission
 pub mod sending; // the only road from an approved order to a submission
 pub mod fills; // which fills are booked, each once
 pub mod lifecycle; // how reports move an order, whatever their order of arrival
+pub mod reconcile; // whether the account is explained by the fills
 pub mod report; // what happened to an order, and to the account
 pub mod event; // what happened to the desk
 pub mod audit; // the tamper-evident chain of records

@@ -41,6 +41,12 @@ impl Timestamp {
         chrono::DateTime::from_timestamp_millis(self.0)
             .map_or_else(|| self.0.to_string(), |time| time.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
     }
+    /// Reads what [`Self::to_rfc3339`] writes; `None` for any other text.
+    #[must_use]
+    pub fn parse_rfc3339(text: &str) -> Option<Self> {
+        let time = Self(chrono::DateTime::parse_from_rfc3339(text).ok()?.timestamp_millis());
+        (time.to_rfc3339() == text).then_some(time)
+    }
 }
 
 impl fmt::Debug for Timestamp {
@@ -103,6 +109,15 @@ mod tests {
         assert_eq!(midnight.day().to_string(), "2023-11-15");
         assert_eq!(midnight.plus_ms(-1).day().to_string(), "2023-11-14");
         assert_eq!(midnight.day().start(), midnight);
+    }
+
+    #[test]
+    fn an_instant_reads_back_in_its_one_spelling() {
+        let time = Timestamp::from_millis(1_700_006_400_123);
+        assert_eq!(Timestamp::parse_rfc3339(&time.to_rfc3339()), Some(time));
+        for bad in ["", "2023-11-15", "2023-11-15T00:00:00Z", "2023-11-15T01:00:00.123+01:00"] {
+            assert_eq!(Timestamp::parse_rfc3339(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -65,6 +65,12 @@ pub mod keys {
     pub const CLAIM: &str = "cdb:claim:";
     /// ClOrdIDs whose order is not final.
     pub const OPEN_CLAIMS: &str = "cdb:claims:open";
+    /// An operator's wish to compare everything with the exchange.
+    pub const RECONCILE_COMMAND: &str = "cdb:reconcile:command";
+    /// What the last comparison asked for found.
+    pub const RECONCILE: &str = "cdb:reconcile";
+    /// Conditions that the breaker heeds, a hash for each service that reports them.
+    pub const CONDITIONS: &str = "cdb:conditions:";
     /// Heartbeats.
     pub const HEARTBEAT: &str = "cdb:heartbeat:";
 }

@@ -9,6 +9,7 @@ pub mod scripts; // the Lua scripts, bound to one Redis process
 pub mod lease; // who leads
 pub mod heartbeat; // which services live
 pub mod audit_log; // the audit chain on disk, group-committed
+pub mod conditions; // what the breaker must heed, reported
 pub mod events; // what happened to the desk, published
 pub mod telemetry; // logs
 pub mod health; // progress, readiness, metrics over HTTP

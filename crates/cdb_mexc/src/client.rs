@@ -255,6 +255,21 @@ impl Client {
         wire::order(&body).map_err(unreadable)
     }
 
+    /// Looks an order up by the exchange's id.
+    ///
+    /// # Errors
+    /// See [`Trouble`]; [`Meaning::NotFound`] is not proof that it does not exist.
+    pub async fn query_by_order_id(
+        &self,
+        symbol: &Symbol,
+        order_id: &OrderId,
+        stamp: Stamp,
+    ) -> Result<VenueOrder, Trouble> {
+        let query = Query::default().with("symbol", symbol.as_str()).with("orderId", order_id.as_str());
+        let body = self.signed(Method::GET, "order", query, stamp).await?;
+        wire::order(&body).map_err(unreadable)
+    }
+
     /// Open orders of a symbol.
     ///
     /// # Errors

@@ -28,6 +28,7 @@ pub fn routes(shared: Arc<Shared>) -> Router {
         .route("/switches", get(switches).post(set_switches))
         .route("/uncertain", post(set_uncertain))
         .route("/price", post(set_price))
+        .route("/print", post(print))
         .route("/foreign-order", post(foreign_order))
         .route("/transfer", post(transfer))
         .route("/keys", post(set_keys))
@@ -110,6 +111,23 @@ async fn set_price(State(shared): State<Arc<Shared>>, Json(price): Json<Price>) 
         Ok(()) => kept(&inner, &json!({"ok": true})),
         Err(refusal) => (StatusCode::BAD_REQUEST, Json(json!({"error": refusal.msg}))).into_response(),
     }
+}
+
+#[derive(Deserialize)]
+struct NewPrint {
+    symbol: String,
+    price: Decimal,
+    qty: Decimal,
+    taker: Side,
+}
+
+/// A trade of the market, as if it were replayed: fills resting orders that it reaches, up to its quantity.
+async fn print(State(shared): State<Arc<Shared>>, Json(print): Json<NewPrint>) -> Response {
+    let mut inner = shared.lock();
+    let now = inner.exchange_ms();
+    let NewPrint { symbol, price, qty, taker } = print;
+    inner.exchange.on_print(&symbol, price, qty, taker, now);
+    kept(&inner, &json!({"ok": true}))
 }
 
 #[derive(Deserialize)]

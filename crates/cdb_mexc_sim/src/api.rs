@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
@@ -213,7 +213,10 @@ fn execute(shared: &Arc<Shared>, call: &Call) -> Response {
 fn error_response(inner: &Inner, refusal: &Refusal) -> Response {
     let is_code_text = refusal.is_code_text || inner.switches.code_as_string;
     let code = if is_code_text { json!(refusal.code.to_string()) } else { json!(refusal.code) };
-    plain(refusal.http, refusal.retry_after_s, json!({"code": code, "msg": refusal.msg}).to_string())
+    let mut response =
+        plain(refusal.http, refusal.retry_after_s, json!({"code": code, "msg": refusal.msg}).to_string());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 fn route(inner: &mut Inner, call: &Call) -> Result<Value, Refusal> {

@@ -13,6 +13,9 @@ use crate::exchange::Exchange;
 use crate::market::{BAR_MS, Print};
 use crate::order::{Kind, Order, Side, Status, Trade};
 
+/// Decimals of an average price.
+const PRICE_DECIMALS: u32 = 18;
+
 /// One subscription.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Channel {
@@ -63,6 +66,7 @@ impl Channel {
                     "Min60" => 60,
                     "Hour4" => 240,
                     "Day1" => 1_440,
+                    "Week1" => 10_080,
                     _ => return None,
                 };
                 Topic::Kline { symbol: symbol.to_owned(), interval: interval.to_owned(), length: minutes * BAR_MS }
@@ -173,7 +177,7 @@ fn order_body(order: &Order, last_fill: Option<(Decimal, bool)>) -> PrivateOrder
         price: text(order.price),
         quantity: text(order.qty),
         amount: if is_market { "0".to_owned() } else { text(order.quote_qty) },
-        avg_price: text(avg_price),
+        avg_price: text(avg_price.round_dp(PRICE_DECIMALS)),
         order_type: match order.kind {
             Kind::Limit => 1,
             Kind::LimitMaker => 2,

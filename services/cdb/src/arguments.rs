@@ -59,6 +59,8 @@ pub enum Command {
     Orders(OrdersOptions),
     /// List positions with their results.
     Positions,
+    /// Compare the last day's fills at the exchange with audit trail and ledger; exit code 7 when they differ.
+    Reconcile,
     /// The circuit breaker.
     #[command(subcommand)]
     Breaker(BreakerCommand),

@@ -42,7 +42,7 @@ pub fn verify(at: &At, options: VerifyOptions) -> Result {
 }
 
 /// The chains' directories below a trail's.
-fn chains(dir: &Path) -> Result<Vec<PathBuf>> {
+pub fn chains(dir: &Path) -> Result<Vec<PathBuf>> {
     let items = std::fs::read_dir(dir).map_err(|error| end(CONFIGURATION, format!("{}: {error}", dir.display())))?;
     let mut chains: Vec<PathBuf> =
         items.filter_map(|item| item.ok().map(|item| item.path())).filter(|path| path.is_dir()).collect();

@@ -30,13 +30,15 @@ fn stop_key(scope: &StopScope) -> String {
     }
 }
 
-async fn operator(at: &At) -> Result<(Cell, Bus)> {
+/// The cell, and its Redis as the operator.
+pub async fn operator(at: &At) -> Result<(Cell, Bus)> {
     let cell = Cell::read(&at.cell)?;
     let bus = connect::redis(&cell, "operator").await?;
     Ok((cell, bus))
 }
 
-async fn record(bus: &Bus, at: &At, event_type: EventType, reason: &str, detail: Value) -> Result {
+/// Puts on record what an operator does.
+pub async fn record(bus: &Bus, at: &At, event_type: EventType, reason: &str, detail: Value) -> Result {
     let event = Event {
         v: cdb_core::command::WIRE_VERSION,
         event_type,

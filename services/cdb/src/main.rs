@@ -8,6 +8,7 @@ mod connect; // Redis and the monitor's views
 mod watch; // what becomes of orders
 mod orders; // order new, cancel, cancel-all, from flags or files
 mod desk; // stop, resume, status, orders, positions, breaker
+mod reconcile; // exchange, audit trail and ledger side by side
 mod audit; // audit verify
 mod up; // running a cell
 mod demo; // the sample orders
@@ -35,6 +36,7 @@ async fn main() -> ExitCode {
         Command::Breaker(BreakerCommand::Status) => desk::breaker(&arguments.at).await,
         Command::Breaker(BreakerCommand::Trip(options)) => desk::move_breaker(&arguments.at, "trip", options).await,
         Command::Breaker(BreakerCommand::Reset(options)) => desk::move_breaker(&arguments.at, "reset", options).await,
+        Command::Reconcile => reconcile::run(&arguments.at).await,
         Command::Audit(AuditCommand::Verify(options)) => audit::verify(&arguments.at, options),
     };
     match outcome {

@@ -241,6 +241,8 @@ impl Desk {
                 ("VERDICT_KEY_FILE", path("verdict_key")),
                 ("MEXC_API_KEY_FILE", path("mexc_api_key")),
                 ("MEXC_API_SECRET_FILE", path("mexc_api_secret")),
+                ("CDB_STOP_FILE", self.dir.join("stop").to_string_lossy().into_owned()),
+                ("STOP_TOKEN_FILE", path("stop_token")),
                 ("MEXC_BASE_URL", format!("http://127.0.0.1:{}", ports.exchange)),
             ],
         );

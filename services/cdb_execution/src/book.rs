@@ -7,10 +7,10 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use cdb_core::ids::{ClOrdId, EntryId, OrderId, Symbol};
+use cdb_core::ids::{Asset, ClOrdId, EntryId, OrderId, Symbol};
 use cdb_core::lifecycle::{Observation, Seen, TrackedOrder};
 use cdb_core::order::Side;
-use cdb_core::report::{ExecType, Execution, ExecutionReport, Finding, Mode, OrdStatus, Source};
+use cdb_core::report::{ExecType, Execution, ExecutionReport, Fill, Finding, Mode, OrdStatus, Source};
 use cdb_core::time::Timestamp;
 use cdb_io::audit_log::{AuditLog, Entry};
 use cdb_io::clock;
@@ -34,6 +34,10 @@ pub struct Tracked {
     pub changed: Notify,
     /// Whether the user stream has told of it.
     pub is_heard_of: AtomicBool,
+    /// Since when the exchange says that it is not there, although it was.
+    pub missing_since: Mutex<Option<Instant>>,
+    /// Whether that was reported.
+    pub is_reported_missing: AtomicBool,
 }
 
 /// The book of one term.
@@ -43,6 +47,7 @@ pub struct Book {
     ended: Arc<Mutex<Ended>>,
     by_order_id: Arc<Mutex<BTreeMap<OrderId, ClOrdId>>>,
     submitted: Arc<Mutex<BTreeSet<ClOrdId>>>,
+    since_account: Arc<Mutex<SinceAccount>>,
     audit: AuditLog,
     gatekeeper: Gatekeeper,
     mode: Mode,
@@ -70,6 +75,14 @@ impl Ended {
     }
 }
 
+/// What happened since the account was last published.
+#[derive(Default)]
+struct SinceAccount {
+    fills: Vec<(Symbol, Side, Fill)>,
+    /// By asset, in the exchange's words.
+    transfers: BTreeMap<Asset, String>,
+}
+
 /// How long an ended order is kept.
 const ENDED_KEPT: Duration = Duration::from_secs(600);
 /// Ended orders kept at most.
@@ -92,6 +105,7 @@ impl Book {
             ended: Arc::default(),
             by_order_id: Arc::default(),
             submitted: Arc::default(),
+            since_account: Arc::default(),
             audit,
             gatekeeper,
             mode,
@@ -127,6 +141,8 @@ impl Book {
             order: AsyncMutex::new(order),
             changed: Notify::new(),
             is_heard_of: AtomicBool::new(false),
+            missing_since: Mutex::new(None),
+            is_reported_missing: AtomicBool::new(false),
         };
         Arc::clone(self.orders().entry(id.clone()).or_insert_with(|| Arc::new(tracked())))
     }
@@ -170,6 +186,16 @@ impl Book {
     /// Symbols of all orders in the book.
     pub fn symbols(&self) -> Vec<Symbol> {
         self.orders().values().map(|tracked| tracked.symbol.clone()).collect()
+    }
+
+    /// Takes in an order that ended under an earlier term, for what may still come in about it.
+    pub fn remember_ended(&self, order: TrackedOrder) {
+        let id = order.order.cl_ord_id.clone();
+        let tracked = self.track(order);
+        self.orders().remove(&id);
+        let mut ended = self.ended();
+        ended.orders.insert(id.clone(), tracked);
+        ended.oldest_first.push_back((Instant::now(), id));
     }
 
     /// Puts settled orders aside, and forgets those that were put aside long ago; their ids stay known as submitted.
@@ -250,6 +276,9 @@ impl Book {
         if let Some(order_id) = &order.order_id {
             self.index(order_id.clone(), tracked.id.clone());
         }
+        if let Some(fill) = report.as_ref().and_then(|report| report.fill.clone()) {
+            self.since_account().fills.push((tracked.symbol.clone(), tracked.side, fill));
+        }
         let is_final = order.is_settled().then_some(&tracked.id);
         let is_known = !order.is_in_doubt && order.status != OrdStatus::PendingNew;
         let answered = is_known.then_some(&tracked.id);
@@ -262,14 +291,43 @@ impl Book {
         Ok(report)
     }
 
-    /// Records a difference between the exchange and the books.
+    /// Records and publishes a difference between the exchange and the books.
     ///
     /// # Errors
-    /// The audit trail failed.
-    pub async fn record_finding(&self, finding: &Finding) -> anyhow::Result<()> {
-        let result = Some(serde_json::to_value(finding)?);
+    /// The audit trail or Redis failed.
+    pub async fn publish_finding(&self, finding: Finding) -> anyhow::Result<()> {
+        let result = Some(serde_json::to_value(&finding)?);
         self.audit.record(Entry { event_type: "FINDING", actor: None, order: None, result }).await?;
-        Ok(())
+        self.gatekeeper.publish(vec![Execution::Finding(finding).to_json()]).await
+    }
+
+    fn since_account(&self) -> MutexGuard<'_, SinceAccount> {
+        self.since_account.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The account was published: what comes from here on explains the next reading.
+    pub fn begin_account(&self) {
+        *self.since_account() = SinceAccount::default();
+    }
+
+    /// Fills since the account was last published.
+    pub fn fills_of_account(&self) -> Vec<(Symbol, Side, Fill)> {
+        self.since_account().fills.clone()
+    }
+
+    /// Fills that an earlier term booked after the account was last published.
+    pub fn recall_fills(&self, fills: Vec<(Symbol, Side, Fill)>) {
+        self.since_account().fills.extend(fills);
+    }
+
+    /// The exchange told of a deposit, a withdrawal or the like.
+    pub fn note_transfer(&self, asset: Asset, cause: String) {
+        self.since_account().transfers.insert(asset, cause);
+    }
+
+    /// What the exchange told of an asset since the account was last published.
+    pub fn transfer_of(&self, asset: &Asset) -> Option<String> {
+        self.since_account().transfers.get(asset).cloned()
     }
 
     /// Writes ORDER_SUBMITTED and waits until it is durable.

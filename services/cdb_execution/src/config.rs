@@ -1,11 +1,14 @@
 //! Settings: what every service needs, the exchange, the rate budgets, the keys.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use cdb_core::ids::Symbol;
 use cdb_core::limits::{CircuitOpenAction, Limits};
 use cdb_core::report::Mode;
+use cdb_core::secret::Secret;
 use cdb_core::verdict::VerdictKey;
 use cdb_io::config::{Environment, ServiceConfig};
 use cdb_mexc::endpoint::Budgets;
@@ -15,6 +18,9 @@ use cdb_mexc::signing::Credentials;
 const LIVE_BASE: &str = "https://api.mexc.com";
 /// Where its streams are when nothing else is set.
 const LIVE_STREAM: &str = "wss://wbs-api.mexc.com/ws";
+
+/// Four times what it takes to prove that the exchange does not have an order.
+const DOUBT_MAX_SEC: u64 = 60;
 
 /// Everything that is set.
 #[derive(Clone)]
@@ -39,6 +45,12 @@ pub struct Config {
     pub symbols: BTreeSet<Symbol>,
     /// What becomes of open orders while everything is stopped.
     pub stop_action: StopAction,
+    /// Its existence stops this process; written by the stops that need no Redis.
+    pub stop_file: PathBuf,
+    /// Opens `POST /stop`; without it nobody can use that.
+    pub stop_token: Option<Secret>,
+    /// A doubt that lasts longer opens the breaker.
+    pub doubt_max: Duration,
     /// What becomes of open buys while the breaker is open.
     pub circuit_open_action: CircuitOpenAction,
 }
@@ -79,6 +91,9 @@ impl Config {
         let stream_base = stream_base(&mut environment, service.mode, &exchange_base);
         let budgets = budgets(&mut environment, service.mode);
         let stop_action = environment.value("EMERGENCY_STOP_ACTION", StopAction::Cancel);
+        let stop_file = environment.value("CDB_STOP_FILE", service.audit_dir.join("cdb_execution.stop"));
+        let stop_token = environment.secret_if_present("STOP_TOKEN", service.mode);
+        let doubt_max = Duration::from_secs(environment.value("DOUBT_MAX_SEC", DOUBT_MAX_SEC));
         // The same reading as in cdb_risk, so that both refuse the same mistakes.
         let limits = Limits::from_variables(environment.variables());
         match (limits, verdict_key, api_key, api_secret) {
@@ -95,6 +110,9 @@ impl Config {
                     budgets,
                     symbols: limits.allowed_symbols,
                     stop_action,
+                    stop_file,
+                    stop_token,
+                    doubt_max,
                     circuit_open_action: limits.circuit_open_action,
                 })
             }

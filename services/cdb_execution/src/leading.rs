@@ -24,19 +24,21 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::account::Accountant;
 use crate::book::Book;
 use crate::canceler::Canceler;
 use crate::config::Config;
 use crate::gatekeeper::Gatekeeper;
-use crate::market::{self, Quotes};
+use crate::local_stop::LocalStop;
+use crate::market::{self, Pairs, Quotes};
 use crate::observe::Observer;
-use crate::reconcile::{self, Strangers};
+use crate::reconcile::{Reconciler, Strangers};
 use crate::recovery::{self, Recovered};
 use crate::sender::{Sender, Wanted};
+use crate::stop_sweep;
 use crate::streams::{self, Live, UserStream};
 use crate::tracker::Tracker;
 use crate::venue::Venue;
-use crate::{account, stop_sweep};
 
 /// Verdicts read at once.
 const BATCH: usize = 64;
@@ -61,6 +63,7 @@ pub struct Process {
     /// Metrics and logs.
     pub observer: Observer,
     client: Client,
+    stop: LocalStop,
 }
 
 impl Process {
@@ -68,9 +71,20 @@ impl Process {
     ///
     /// # Errors
     /// The API key cannot be carried by a header.
-    pub fn new(config: Config, audit: AuditLog, health: Health, observer: Observer) -> anyhow::Result<Self> {
+    pub fn new(
+        config: Config,
+        audit: AuditLog,
+        health: Health,
+        observer: Observer,
+        stop: LocalStop,
+    ) -> anyhow::Result<Self> {
         let client = Client::new(&config.exchange_base, config.credentials.clone()).map_err(anyhow::Error::msg)?;
-        Ok(Self { config, audit, health, observer, client })
+        Ok(Self { config, audit, health, observer, client, stop })
+    }
+
+    /// The exchange client.
+    pub fn client(&self) -> Client {
+        self.client.clone()
     }
 }
 
@@ -200,23 +214,32 @@ async fn lead(
     let venue = Venue::open(client, config.budgets, gatekeeper.clone(), config.recv_window_ms, observer).await?;
     let live = Live::default();
     let tracker = Tracker::new(book.clone(), venue.clone(), crew.clone(), live.clone());
-    let sender = Sender::new(book.clone(), venue.clone(), tracker.clone(), crew.clone(), redis_offset_ms);
+    let sender = Sender::new(
+        book.clone(),
+        venue.clone(),
+        tracker.clone(),
+        crew.clone(),
+        redis_offset_ms,
+        config.doubt_max,
+        process.stop.clone(),
+    );
     let canceler = Canceler::new(book.clone(), venue.clone(), tracker.clone(), sender.clone(), crew.clone());
 
     let handed_on = Mutex::default();
     let intake = Intake { process, handed_on, redis: redis.clone(), gatekeeper };
     let pending = intake.pending(Duration::ZERO).await?;
     let approved: Vec<ApprovedOrder> = pending.iter().filter_map(|(_, verified)| approved_order(verified)).collect();
-    let Recovered { unsettled, known } =
+    let Recovered { unsettled, known, baseline } =
         recovery::recover(&book, &config.service.audit_dir, &approved, &config.verdict_key).await?;
     crew.spawn("clock", venue.clone().keep_clock());
     // Prices and streams go on while doubts are settled; only sending waits.
+    let pairs = Pairs::default();
     let quotes = Quotes::new(config.symbols.clone(), venue.clone(), redis);
     for symbols in streams::by_connection(config.symbols.iter().cloned()) {
         let market = streams::run_market(config.stream_base.clone(), symbols, venue.clone(), quotes.clone());
         crew.spawn("market stream", market);
     }
-    crew.spawn("market", market::run(config.clone(), venue.clone(), quotes));
+    crew.spawn("market", market::run(config.clone(), venue.clone(), quotes, pairs.clone()));
     let strangers = Strangers::new(book.clone(), known);
     let user_stream = UserStream::new(
         config.stream_base.clone(),
@@ -244,12 +267,14 @@ async fn lead(
         () = sender.without_doubts() => {}
         () = shutdown.asked() => return Ok(()),
     }
-    crew.spawn("reconcile", reconcile::run(config.clone(), venue.clone(), strangers));
+    let reconciler = Reconciler::new(config.symbols.clone(), book.clone(), venue.clone(), strangers);
+    crew.spawn("reconcile", reconciler.run());
     let sweeping = stop_sweep::run(config.clone(), book.clone(), venue.clone(), tracker.clone(), sender.clone());
     crew.spawn("stop", sweeping);
     crew.spawn("breaker", stop_sweep::watch_breaker(config.clone(), book.clone(), canceler.clone()));
     crew.spawn("tracker", tracker.clone().run());
-    crew.spawn("account", account::run(book.clone(), venue, tracker, sender.clone()));
+    let accountant = Accountant::new(book.clone(), venue, tracker, sender.clone(), pairs, baseline);
+    crew.spawn("account", accountant.run());
     crew.spawn("sender", sender.clone().run());
     process.health.well("redis");
     for (entry, verified) in pending {

@@ -12,6 +12,7 @@ mod sender; // verdicts in, orders out
 mod canceler; // cancels
 mod tracker; // what became of open and doubtful orders
 mod streams; // what the exchange tells by itself
+mod local_stop; // stops that need no Redis
 mod stop_sweep; // cancels while stopped
 mod reconcile; // orders that are not ours
 mod market; // prices and rules
@@ -30,6 +31,7 @@ use cdb_io::{health, supervise, telemetry};
 
 use crate::config::Config;
 use crate::leading::Process;
+use crate::local_stop::LocalStop;
 use crate::observe::Observer;
 
 /// Pause before trying again after Redis went away.
@@ -48,10 +50,15 @@ async fn serve() -> anyhow::Result<()> {
     let (audit, writer_end) = audit_log::open(&config.service.audit_dir, &config.audit_name(), cdb_io::config::BUILD)?;
     let mut tasks = Tasks::default();
     let listen = config.service.http_listen;
-    let served = health::serve(listen, health.clone(), observer.registry(), axum::Router::new(), tasks.shutdown());
+    let stop = LocalStop::open(config.stop_file.clone());
+    let routes = stop.routes(config.stop_token.clone());
+    let served = health::serve(listen, health.clone(), observer.registry(), routes, tasks.shutdown());
     tasks.spawn("http", served);
     tasks.spawn("audit", writer_end.wait());
-    let process = Process::new(config, audit, health, observer)?;
+    let watching = stop.clone().watch(audit.clone(), health.clone(), observer.clone(), tasks.shutdown());
+    tasks.spawn("stop", watching);
+    let process = Process::new(config, audit, health, observer, stop.clone())?;
+    tasks.spawn("cancels", stop.cancel(process.config.clone(), process.client(), tasks.shutdown()));
     tasks.spawn("execution", run(process, tasks.shutdown()));
     tasks.run().await
 }

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cdb_core::ids::Symbol;
+use cdb_core::ids::{Asset, Symbol};
 use cdb_core::market::Quote;
 use cdb_core::money::Price;
+use cdb_core::symbol_rules::SymbolRules;
 use cdb_core::time::Timestamp;
 use cdb_io::bus::keys;
 use cdb_io::clock;
@@ -29,6 +30,21 @@ const HEARD: Duration = Duration::from_secs(1);
 const LAST_EVERY: u64 = 4;
 /// Rounds between two readings of rules.
 const RULES_EVERY: u64 = 120;
+
+/// Base and quote asset of every symbol that the exchange lists.
+#[derive(Debug, Clone, Default)]
+pub struct Pairs(Arc<Mutex<BTreeMap<Symbol, (Asset, Asset)>>>);
+
+impl Pairs {
+    /// Those of one symbol, once its rules were read.
+    pub fn of(&self, symbol: &Symbol) -> Option<(Asset, Asset)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(symbol).cloned()
+    }
+    fn learn(&self, rules: &[SymbolRules]) {
+        let pairs = rules.iter().map(|rules| (rules.symbol.clone(), (rules.base.clone(), rules.quote.clone())));
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(pairs);
+    }
+}
 
 /// What is known of prices, and where it is published.
 #[derive(Clone)]
@@ -112,13 +128,13 @@ impl Quotes {
 ///
 /// # Errors
 /// Redis failed.
-pub async fn run(config: Config, venue: Venue, quotes: Quotes) -> anyhow::Result<()> {
+pub async fn run(config: Config, venue: Venue, quotes: Quotes, pairs: Pairs) -> anyhow::Result<()> {
     let mut rounds = tokio::time::interval(QUOTES);
     rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     for round in 0_u64.. {
         rounds.tick().await;
         if round % RULES_EVERY == 0 {
-            rules(&config, &venue, &mut quotes.redis.clone()).await?;
+            rules(&config, &venue, &pairs, &mut quotes.redis.clone()).await?;
         }
         if round % LAST_EVERY == 0 {
             let answer =
@@ -140,11 +156,12 @@ pub async fn run(config: Config, venue: Venue, quotes: Quotes) -> anyhow::Result
     Ok(())
 }
 
-async fn rules(config: &Config, venue: &Venue, redis: &mut ConnectionManager) -> anyhow::Result<()> {
+async fn rules(config: &Config, venue: &Venue, pairs: &Pairs, redis: &mut ConnectionManager) -> anyhow::Result<()> {
     let answer =
         venue.call(Endpoint::ExchangeInfo, Priority::Query, async |client, _| client.exchange_info().await).await?;
     match answer {
         Ok(rules) => {
+            pairs.learn(&rules);
             let mut pipeline = redis::pipe();
             for rules in rules.iter().filter(|rules| config.symbols.contains(&rules.symbol)) {
                 pipeline.hset(keys::RULES, rules.symbol.as_str(), serde_json::to_string(rules)?).ignore();

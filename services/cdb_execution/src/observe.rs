@@ -26,6 +26,8 @@ pub struct Observer {
     pub forged: IntCounter,
     /// Exchange clock minus ours, ms.
     pub clock_offset_ms: IntGauge,
+    /// 1 while a stop that needs no Redis is set.
+    pub local_stop: IntGauge,
     gate: IntCounterVec,
     reports: IntCounterVec,
     troubles: IntCounterVec,
@@ -82,6 +84,8 @@ impl Observer {
         registry.register(Box::new(redis_errors.clone()))?;
         registry.register(Box::new(forged.clone()))?;
         registry.register(Box::new(clock_offset_ms.clone()))?;
+        let local_stop = IntGauge::new("cdb_execution_local_stop", "1 while stopped by file, signal or POST /stop")?;
+        registry.register(Box::new(local_stop.clone()))?;
         registry.register(Box::new(latency.clone()))?;
         registry.register(Box::new(build))?;
         let stream_up = IntGaugeVec::new(Opts::new("cdb_execution_stream_up", "1 while subscribed"), &["stream"])?;
@@ -103,6 +107,7 @@ impl Observer {
             redis_errors,
             forged,
             clock_offset_ms,
+            local_stop,
             latency,
             registry,
         };

@@ -10,13 +10,13 @@ use anyhow::Context as _;
 use cdb_core::audit::Record;
 use cdb_core::command::Command;
 use cdb_core::gate::Claim;
-use cdb_core::ids::ClOrdId;
+use cdb_core::ids::{ClOrdId, Symbol};
 use cdb_core::lifecycle::TrackedOrder;
-use cdb_core::order::NewOrder;
-use cdb_core::report::{Execution, ExecutionReport, Finding};
+use cdb_core::order::{NewOrder, Side};
+use cdb_core::report::{AssetBalance, Execution, ExecutionReport, Fill, Finding};
 use cdb_core::verdict::{ApprovedOrder, VerdictKey, Verified};
-use cdb_io::audit_log;
 use cdb_io::bus::{Pages, keys};
+use cdb_io::{audit_log, clock};
 use redis::AsyncCommands as _;
 use serde::Deserialize;
 
@@ -24,6 +24,9 @@ use crate::book::{Book, SUBMITTED};
 use crate::gatekeeper::Settlement;
 use crate::leading::verified;
 use crate::reconcile;
+
+/// Ended orders this young are kept in the book, for fills that are still unknown, ms.
+const RECENT_MS: i64 = 24 * 3_600_000;
 
 /// An order that the audit trail knows.
 struct Known {
@@ -102,6 +105,8 @@ pub struct Recovered {
     pub unsettled: Vec<Unsettled>,
     /// What reconciliation goes on from.
     pub known: reconcile::Known,
+    /// The account as it was last published.
+    pub baseline: Option<Vec<AssetBalance>>,
 }
 
 /// Rebuilds the book.
@@ -118,7 +123,7 @@ pub async fn recover(
     // Reading may take long; the lease is renewed meanwhile.
     let trails = tokio::task::spawn_blocking(move || read_trails(&dir)).await??;
     anyhow::ensure!(trails.problems.is_empty(), "the audit trail has unreadable orders: {:?}", trails.problems);
-    publish_missing(book, &trails.reports).await?;
+    let baseline = publish_missing(book, &trails.reports).await?;
     for report in trails.reports.iter().filter(|report| report.ord_status.is_final()) {
         // Refused before it was ever submitted: its verdict, delivered once more, must not send it.
         book.mark_submitted(report.cl_ord_id.clone());
@@ -128,12 +133,16 @@ pub async fn recover(
         born_at: trails.born_at.clone().unwrap_or_default().into(),
         found: Arc::new(Mutex::new(trails.findings.clone())),
     };
+    let recent = clock::now().plus_ms(-RECENT_MS);
     let mut unsettled = Vec::new();
     let mut known_ids = BTreeSet::new();
     for (id, Known { order, claim }) in trails.orders {
         book.mark_submitted(id.clone());
         known_ids.insert(id.clone());
         if order.is_settled() {
+            if claim.granted_at > recent {
+                book.remember_ended(order);
+            }
             continue;
         }
         restore_claim(&mut redis, &id, &claim).await?;
@@ -167,7 +176,7 @@ pub async fn recover(
             _ => anyhow::bail!("the claim of {id} is open, and neither the audit trail nor a verdict knows its order"),
         }
     }
-    Ok(Recovered { unsettled, known })
+    Ok(Recovered { unsettled, known, baseline })
 }
 
 /// Reads the chains of every instance, and refuses broken ones.
@@ -188,27 +197,44 @@ fn read_trails(audit_dir: &Path) -> anyhow::Result<Trails> {
     Ok(trails)
 }
 
-/// Publishes reports that were recorded and are not on the stream.
-async fn publish_missing(book: &Book, reports: &[ExecutionReport]) -> anyhow::Result<()> {
+/// Publishes reports that were recorded and are not on the stream; the account as it was last published. The fills
+/// after it are recalled.
+async fn publish_missing(book: &Book, reports: &[ExecutionReport]) -> anyhow::Result<Option<Vec<AssetBalance>>> {
     let mut redis = book.gatekeeper().redis();
     let mut published = BTreeSet::new();
+    let (mut baseline, mut fills) = (None, Vec::new());
     let mut pages = Pages::of(keys::EXECUTIONS);
     while let Some(entries) = pages.next(&mut redis).await? {
         for entry in &entries {
-            if let Ok(Execution::ExecutionReport(report)) = Execution::parse(entry.json()) {
-                published.insert((report.cl_ord_id, report.exec_id));
+            match Execution::parse(entry.json()) {
+                Ok(Execution::ExecutionReport(report)) => {
+                    fills.extend(fill_of(&report));
+                    published.insert((report.cl_ord_id, report.exec_id));
+                }
+                Ok(Execution::AccountSnapshot(snapshot)) => {
+                    baseline = Some(snapshot.balances);
+                    fills.clear();
+                }
+                Ok(Execution::Finding(_)) | Err(_) => {}
             }
         }
     }
     let missing =
         reports.iter().filter(|report| !published.contains(&(report.cl_ord_id.clone(), report.exec_id.clone())));
+    let missing: Vec<&ExecutionReport> = missing.collect();
+    fills.extend(missing.iter().filter_map(|report| fill_of(report)));
+    book.recall_fills(fills);
     let messages: Vec<String> =
-        missing.map(|report| Execution::ExecutionReport(Box::new(report.clone())).to_json()).collect();
+        missing.into_iter().map(|report| Execution::ExecutionReport(Box::new(report.clone())).to_json()).collect();
     if !messages.is_empty() {
         tracing::warn!(count = messages.len(), "publishing reports that an earlier process had only recorded");
         book.gatekeeper().publish(messages).await?;
     }
-    Ok(())
+    Ok(baseline)
+}
+
+fn fill_of(report: &ExecutionReport) -> Option<(Symbol, Side, Fill)> {
+    Some((report.symbol.clone(), report.side, report.fill.clone()?))
 }
 
 /// The order of a claim out of the genuine verdicts that are still on the stream.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use cdb_core::breaker::Cause;
 use cdb_core::gate::{Budget, Claim};
 use cdb_core::ids::{ClOrdId, EntryId};
 use cdb_core::lifecycle::{Observation, TrackedOrder};
@@ -23,6 +24,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::book::{Along, Book, Tracked};
 use crate::leading::Crew;
+use crate::local_stop::LocalStop;
 use crate::tracker::Tracker;
 use crate::venue::{Venue, is_answered};
 
@@ -30,6 +32,8 @@ use crate::venue::{Venue, is_answered};
 const QUEUE_MAX: usize = 256;
 /// Pause before the exchange's clock is looked at again.
 const CLOCK_PAUSE: Duration = Duration::from_millis(100);
+/// How long a doubt is reported after it was last looked into, ms; longer than the longest pause between two looks.
+const DOUBT_REPORT_MS: i64 = 10_000;
 /// Orders that may be between grant and answer at one time.
 const FLIGHTS: usize = 16;
 
@@ -64,6 +68,9 @@ pub struct Sender {
     resolved: Arc<Notify>,
     /// Redis's clock minus ours, ms.
     redis_offset_ms: i64,
+    /// A doubt that lasts longer opens the breaker.
+    doubt_max: Duration,
+    stop: LocalStop,
 }
 
 #[derive(Default)]
@@ -101,7 +108,15 @@ impl Queue {
 
 impl Sender {
     /// A sender without orders.
-    pub fn new(book: Book, venue: Venue, tracker: Tracker, crew: Crew, redis_offset_ms: i64) -> Self {
+    pub fn new(
+        book: Book,
+        venue: Venue,
+        tracker: Tracker,
+        crew: Crew,
+        redis_offset_ms: i64,
+        doubt_max: Duration,
+        stop: LocalStop,
+    ) -> Self {
         Self {
             book,
             venue,
@@ -112,6 +127,8 @@ impl Sender {
             doubts: Arc::default(),
             resolved: Arc::default(),
             redis_offset_ms,
+            doubt_max,
+            stop,
         }
     }
 
@@ -210,6 +227,11 @@ impl Sender {
         if self.book.was_submitted(id) {
             self.queue.remove(id);
             self.book.gatekeeper().acknowledge(&wanted.entry).await?;
+            return Ok(None);
+        }
+        if self.stop.is_set() {
+            self.queue.remove(id);
+            self.refuse(wanted, GateRefusal::EmergencyStop).await?;
             return Ok(None);
         }
         let nonce = uuid::Uuid::now_v7().simple().to_string();
@@ -365,7 +387,12 @@ impl Sender {
     async fn find_out(&self, tracked: &Tracked, mut sending: Sending, source: Source) -> anyhow::Result<()> {
         let Sending::InDoubt { pause_ms, .. } = &sending else { return Ok(()) };
         let mut pause = *pause_ms;
+        let since = Instant::now();
         loop {
+            if since.elapsed() > self.doubt_max {
+                let text = format!("nobody knows for {:?} whether the exchange has {}", since.elapsed(), tracked.id);
+                self.venue.report(Cause::DoubtTooLong, &text, DOUBT_REPORT_MS).await?;
+            }
             let pause_is_over = tokio::time::sleep(Duration::from_millis(u64::try_from(pause).unwrap_or(0)));
             tokio::select! {
                 () = pause_is_over => {}

@@ -39,6 +39,8 @@ const EXTEND_AGAIN: Duration = Duration::from_secs(60);
 const STRANGE_AFTER: Duration = Duration::from_secs(3);
 /// Messages about unknown orders kept at one time.
 const STRAYS_MAX: usize = 1_000;
+/// Causes of a changed balance that come of orders (exchange API §11.3); any other is a transfer of some kind.
+const ORDER_CAUSES: [&str; 5] = ["ENTRUST", "ENTRUST_PLACE", "ENTRUST_CANCEL", "ENTRUST_UNFROZEN", "TRADE_FEE"];
 /// Symbols of one connection: two channels each, of the 30 that one takes.
 const SYMBOLS_PER_STREAM: usize = 15;
 
@@ -252,7 +254,10 @@ impl UserStream {
                 self.take_deal(&tracked, deal).await?;
             }
             Push::Balance(balance) => {
-                tracing::debug!(asset = %balance.asset, cause = balance.cause, "balance changed");
+                if !ORDER_CAUSES.contains(&balance.cause.as_str()) {
+                    tracing::warn!(asset = %balance.asset, cause = balance.cause, "a balance changed by no order");
+                    self.book.note_transfer(balance.asset, balance.cause);
+                }
                 self.book.activity.send_modify(|count| *count += 1);
             }
             Push::Book { .. } | Push::Last { .. } | Push::Other => {}

@@ -4,14 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use cdb_core::ids::{ClOrdId, OrderId, Symbol, TradeId};
+use cdb_core::command::WIRE_VERSION;
+use cdb_core::ids::{ClOrdId, OrderId, Symbol};
 use cdb_core::lifecycle::Observation;
-use cdb_core::report::{Fill, Source};
+use cdb_core::report::{Fill, Finding, FindingKind, Source};
 use cdb_core::time::Timestamp;
+use cdb_io::clock;
 use cdb_mexc::answer::Meaning;
-use cdb_mexc::client::{Client, TRADES_MAX};
+use cdb_mexc::client::Client;
 use cdb_mexc::endpoint::{Endpoint, Priority};
 use cdb_mexc::wire::{VenueOrder, VenueTrade};
 use tokio::sync::Notify;
@@ -27,8 +29,8 @@ const SWEEP: Duration = Duration::from_millis(1_000);
 const SWEEP_EVERY: u64 = 5;
 /// How long the user stream has to tell of an order or of its fills before it is asked for.
 const STREAM_GRACE: Duration = Duration::from_millis(500);
-/// Pages of fills read of one order at most.
-const PAGES_MAX: usize = 50;
+/// An acknowledged order that is not there for this long is missing.
+const MISSING_AFTER: Duration = Duration::from_secs(30);
 /// Looks at an order right after its answer before the sweep takes over.
 const EARLY_LOOKS: u32 = 4;
 /// Pause before the second early look; doubles.
@@ -143,16 +145,44 @@ impl Tracker {
         let answer = self.venue.call(Endpoint::QueryOrder, Priority::Query, query).await?;
         match answer {
             Ok(found) => {
+                *tracked.missing_since.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 self.take(&tracked, found).await?;
                 Ok(true)
             }
             Err(trouble) => {
-                if trouble.meaning != Meaning::NotFound {
+                if trouble.meaning == Meaning::NotFound {
+                    self.miss(&tracked).await?;
+                } else {
                     tracing::warn!(cl_ord_id = %id, text = trouble.text, "an order could not be looked at");
                 }
                 Ok(false)
             }
         }
+    }
+
+    /// The exchange says that an order is not there. One that it had acknowledged, for this long: a finding.
+    async fn miss(&self, tracked: &Tracked) -> anyhow::Result<()> {
+        let Some(order_id) = tracked.order.lock().await.order_id.clone() else { return Ok(()) };
+        {
+            let mut since = tracked.missing_since.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_gone = since.get_or_insert_with(Instant::now).elapsed() > MISSING_AFTER;
+            if !is_gone || tracked.is_reported_missing.swap(true, Ordering::Relaxed) {
+                return Ok(());
+            }
+        }
+        tracing::error!(cl_ord_id = %tracked.id, %order_id, "an order of ours that the exchange had is not there any more");
+        let finding = Finding {
+            v: WIRE_VERSION,
+            kind: FindingKind::OrderMissing,
+            symbol: Some(tracked.symbol.clone()),
+            order_id: Some(order_id.to_string()),
+            trade_id: None,
+            ours: Some(tracked.id.to_string()),
+            theirs: None,
+            text: "the exchange had this order and says for some time that it does not exist".to_owned(),
+            ts: clock::now(),
+        };
+        self.book.publish_finding(finding).await
     }
 
     /// Looks at every order that is at the exchange: one list a symbol, then one by one those that are not in it.
@@ -200,7 +230,8 @@ impl Tracker {
         let is_short = executed_qty > tracked.order.lock().await.cum_qty;
         if is_short {
             let was_up = self.live.is_up();
-            for trade in self.trades_of(tracked, &order_id).await? {
+            let trades = self.venue.trades(&tracked.symbol, Some(&order_id), None).await?;
+            for trade in trades.unwrap_or_default() {
                 let at = Timestamp::from_millis(trade.time);
                 let report = self.book.learn(tracked, booked(trade), Source::Rest, at, Along::default()).await?;
                 if was_up && report.is_some() {
@@ -209,27 +240,6 @@ impl Tracker {
             }
         }
         self.book.end_if_complete(tracked, Source::Rest).await
-    }
-
-    /// All fills of an order, oldest first, read page by page backwards; what could be read.
-    async fn trades_of(&self, tracked: &Tracked, order_id: &OrderId) -> anyhow::Result<Vec<VenueTrade>> {
-        let mut trades: BTreeMap<TradeId, VenueTrade> = BTreeMap::new();
-        let mut until_ms = None;
-        for _ in 0..PAGES_MAX {
-            let page =
-                async |client: &Client, stamp| client.trades(&tracked.symbol, Some(order_id), until_ms, stamp).await;
-            let Ok(page) = self.venue.call(Endpoint::MyTrades, Priority::Query, page).await? else { break };
-            let (is_full, oldest) = (page.len() >= TRADES_MAX, page.iter().map(|trade| trade.time).min());
-            let known = trades.len();
-            trades.extend(page.into_iter().map(|trade| (trade.trade_id.clone(), trade)));
-            let (true, Some(oldest)) = (is_full, oldest) else { break };
-            // Times are shown in whole seconds: the oldest second may go on in the next page.
-            let end_of_second = oldest.saturating_sub(oldest.rem_euclid(1_000)).saturating_add(999);
-            until_ms = Some(if trades.len() > known { end_of_second } else { end_of_second.saturating_sub(1_000) });
-        }
-        let mut trades: Vec<VenueTrade> = trades.into_values().collect();
-        trades.sort_by(|one, other| (one.time, &one.trade_id).cmp(&(other.time, &other.trade_id)));
-        Ok(trades)
     }
 }
 

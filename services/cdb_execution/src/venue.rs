@@ -1,21 +1,27 @@
 //! Every call to the exchange, within its rate budget. 429 and 418 stop all sending until the time the exchange names,
 //! across restarts (`cdb:ban`).
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use cdb_core::breaker::Cause;
+use cdb_core::event::{Event, EventType};
 use cdb_core::gate::Answer;
+use cdb_core::ids::{OrderId, Symbol, TradeId};
 use cdb_core::reason::VenueRefusal;
 use cdb_core::time::Timestamp;
 use cdb_io::bus::keys;
-use cdb_io::clock;
+use cdb_io::{clock, conditions, events};
 use cdb_mexc::answer::{Meaning, Trouble};
-use cdb_mexc::client::{Client, Stamp};
+use cdb_mexc::client::{Client, Stamp, TRADES_MAX};
 use cdb_mexc::clock::{ClockFault, ServerClock};
 use cdb_mexc::endpoint::{Budgets, Endpoint, Priority};
+use cdb_mexc::wire::VenueTrade;
 
 use redis::AsyncCommands as _;
+use serde_json::json;
 use tokio::sync::Notify;
 
 use crate::gatekeeper::{Gatekeeper, Settlement};
@@ -24,10 +30,19 @@ use crate::observe::Observer;
 /// Longest wait for a rate slot of a call that is not an order.
 const SLOT_WAIT_MAX: Duration = Duration::from_secs(30);
 
+/// Pages of fills read at one time at most.
+const PAGES_MAX: usize = 100;
 /// How often the exchange's clock is measured.
 const CLOCK_EVERY: Duration = Duration::from_secs(60);
 /// Pause before a measurement that failed is repeated.
 const CLOCK_AGAIN: Duration = Duration::from_secs(2);
+
+/// How long a clock that cannot be relied on is reported after it was last found so, ms.
+const CLOCK_TROUBLE_MS: i64 = 15_000;
+/// Events of one kind are this far apart at least: a loop of refusals must not fill the stream.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+/// Under which name conditions and events are published.
+const SERVICE: &str = "cdb_execution";
 
 /// The exchange, as one term sees it.
 #[derive(Clone)]
@@ -41,6 +56,8 @@ pub struct Venue {
     clock: Arc<ServerClock>,
     /// Told when the exchange refused a request for its time.
     clock_refused: Arc<Notify>,
+    /// When each kind of event was last told.
+    told: Arc<Mutex<BTreeMap<EventType, Instant>>>,
     observer: Observer,
 }
 
@@ -56,17 +73,9 @@ impl Venue {
         recv_window_ms: i64,
         observer: Observer,
     ) -> anyhow::Result<Self> {
-        let venue = Self {
-            client,
-            budgets,
-            gatekeeper,
-            recv_window_ms,
-            clock: Arc::default(),
-            clock_refused: Arc::default(),
-            observer,
-        };
+        let (clock, clock_refused, told) = (Arc::default(), Arc::default(), Arc::default());
+        let venue = Self { client, budgets, gatekeeper, recv_window_ms, clock, clock_refused, told, observer };
         venue.measure_clock().await?;
-        venue.offset_ms()?;
         Ok(venue)
     }
 
@@ -107,8 +116,12 @@ impl Venue {
         let (exchange_ms, after) =
             answer.map_err(|trouble| anyhow::anyhow!("the exchange's clock: {}", trouble.text))?;
         let is_usable = self.clock.learn(before.millis(), after.millis(), exchange_ms, clock::monotonic_ms());
-        anyhow::ensure!(is_usable, "the exchange took too long to tell its time");
         self.observer.clock_offset_ms.set(self.clock.last_offset_ms().unwrap_or_default());
+        if let Err(fault) = self.offset_ms() {
+            self.report(Cause::ClockOffset, &fault.to_string(), CLOCK_TROUBLE_MS).await?;
+            return Err(fault.into());
+        }
+        anyhow::ensure!(is_usable, "the exchange took too long to tell its time");
         Ok(())
     }
 
@@ -174,6 +187,39 @@ impl Venue {
         Ok(answer)
     }
 
+    /// Fills of a symbol, oldest first, read page by page backwards: of one order, and back to a time (epoch ms), where
+    /// given. `None` when a page could not be read.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn trades(
+        &self,
+        symbol: &Symbol,
+        order_id: Option<&OrderId>,
+        since_ms: Option<i64>,
+    ) -> anyhow::Result<Option<Vec<VenueTrade>>> {
+        let mut trades: BTreeMap<TradeId, VenueTrade> = BTreeMap::new();
+        let mut until_ms = None;
+        for _ in 0..PAGES_MAX {
+            let page = async |client: &Client, stamp| client.trades(symbol, order_id, until_ms, stamp).await;
+            let Ok(page) = self.call(Endpoint::MyTrades, Priority::Query, page).await? else { return Ok(None) };
+            let (is_full, oldest) = (page.len() >= TRADES_MAX, page.iter().map(|trade| trade.time).min());
+            let known = trades.len();
+            trades.extend(page.into_iter().map(|trade| (trade.trade_id.clone(), trade)));
+            let (true, Some(oldest)) = (is_full, oldest) else { break };
+            if since_ms.is_some_and(|since_ms| oldest < since_ms) {
+                break;
+            }
+            // Times are shown in whole seconds: the oldest second may go on in the next page.
+            let end_of_second = oldest.saturating_sub(oldest.rem_euclid(1_000)).saturating_add(999);
+            until_ms = Some(if trades.len() > known { end_of_second } else { end_of_second.saturating_sub(1_000) });
+        }
+        let is_wanted = |trade: &VenueTrade| since_ms.is_none_or(|since_ms| trade.time >= since_ms);
+        let mut trades: Vec<VenueTrade> = trades.into_values().filter(is_wanted).collect();
+        trades.sort_by(|one, other| (one.time, &one.trade_id).cmp(&(other.time, &other.trade_id)));
+        Ok(Some(trades))
+    }
+
     /// Metrics and logs.
     pub const fn observer(&self) -> &Observer {
         &self.observer
@@ -189,6 +235,33 @@ impl Venue {
         self.observer.answered(Endpoint::NewOrder, elapsed, trouble);
     }
 
+    /// Reports a condition that the breaker must heed.
+    ///
+    /// # Errors
+    /// Redis failed.
+    pub async fn report(&self, cause: Cause, text: &str, lasts_ms: i64) -> anyhow::Result<()> {
+        tracing::error!(cause = cause.code(), text, "the circuit breaker is to open");
+        conditions::report(&mut self.gatekeeper.redis(), SERVICE, cause, text, lasts_ms).await?;
+        Ok(())
+    }
+
+    /// Publishes what the exchange did, each kind at most once in [`TELL_EVERY`].
+    async fn tell(&self, event_type: EventType, text: &str, detail: serde_json::Value) -> anyhow::Result<()> {
+        let is_due = {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_due = told.get(&event_type).is_none_or(|at| at.elapsed() > TELL_EVERY);
+            if is_due {
+                told.insert(event_type, Instant::now());
+            }
+            is_due
+        };
+        if is_due {
+            let event = Event::by_service(event_type, SERVICE, text, detail, clock::now());
+            events::publish(&mut self.gatekeeper.redis(), &event).await?;
+        }
+        Ok(())
+    }
+
     /// Does what trouble asks for: stops all sending until the time the exchange names, or measures its clock.
     ///
     /// # Errors
@@ -197,6 +270,10 @@ impl Venue {
         let (wait_s, is_ban) = match trouble.meaning {
             Meaning::RateLimited { wait_s } => (wait_s, false),
             Meaning::Banned { wait_s } => (wait_s, true),
+            Meaning::Refused(VenueRefusal::Auth) => {
+                let detail = json!({"kind": "exchange_auth"});
+                return self.tell(EventType::Security, &trouble.text, detail).await;
+            }
             Meaning::Refused(VenueRefusal::Clock) => {
                 self.clock_refused.notify_one();
                 return Ok(());
@@ -205,6 +282,11 @@ impl Venue {
         };
         self.observer.rate_limited(wait_s, is_ban);
         let wait_ms = i64::try_from(wait_s).unwrap_or(i64::MAX / 1_000).saturating_mul(1_000);
+        let event_type = if is_ban { EventType::Banned } else { EventType::RateLimited };
+        self.tell(event_type, &trouble.text, json!({"wait_s": wait_s})).await?;
+        if is_ban {
+            self.report(Cause::ExchangeBan, &trouble.text, wait_ms).await?;
+        }
         let mut redis = self.gatekeeper.redis();
         let held: Option<i64> = redis.get(keys::BAN).await?;
         // A short wait asked for during a long ban does not end the ban.

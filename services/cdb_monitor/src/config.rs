@@ -1,7 +1,12 @@
 //! Settings: what every service needs, and where the ledger is.
 
+use std::time::Duration;
+
 use cdb_core::secret::Secret;
 use cdb_io::config::{Environment, ServiceConfig};
+
+/// Design §5.
+const LEDGER_AWAY_MAX_SEC: u64 = 60;
 
 /// Everything that is set.
 #[derive(Clone)]
@@ -10,6 +15,8 @@ pub struct Config {
     pub service: ServiceConfig,
     /// The database.
     pub postgres: PostgresConfig,
+    /// A database away for longer opens the breaker.
+    pub ledger_away_max: Duration,
 }
 
 /// Where PostgreSQL is. Host, port, user and password are apart, so that no character of a password can change the
@@ -43,7 +50,8 @@ impl Config {
             database: environment.value("POSTGRES_DB", "cdb".to_owned()),
             password: environment.secret_if_present("POSTGRES_PASSWORD", service.mode),
         };
+        let ledger_away_max = Duration::from_secs(environment.value("LEDGER_AWAY_MAX_SEC", LEDGER_AWAY_MAX_SEC));
         environment.finish()?;
-        Ok(Self { service, postgres })
+        Ok(Self { service, postgres, ledger_away_max })
     }
 }

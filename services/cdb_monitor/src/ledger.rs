@@ -65,6 +65,14 @@ impl Ledger {
         Ok(Self { pool })
     }
 
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn ping(&self) -> Result<(), sqlx::Error> {
+        sqlx::query_scalar!("SELECT 1").fetch_one(&self.pool).await.map(|_| ())
+    }
+
     /// The last entry of a stream that is in the ledger; `0` before the first.
     ///
     /// # Errors

@@ -42,5 +42,6 @@ async fn serve() -> anyhow::Result<()> {
             projection::run(stream, config.clone(), ledger.clone(), health.clone(), observer.clone(), tasks.shutdown());
         tasks.spawn("projection", task);
     }
+    tasks.spawn("watch", projection::watch(config, ledger, bus, tasks.shutdown()));
     tasks.run().await
 }

@@ -1,12 +1,13 @@
 //! The loop from the streams to the ledger: read on from the ledger's own cursor, write rows and cursor in one
 //! transaction. The monitor needs no right to change any stream.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use cdb_core::breaker::Cause;
 use cdb_io::bus::{self, Bus, keys};
 use cdb_io::health::Health;
-use cdb_io::heartbeat;
 use cdb_io::supervise::Shutdown;
+use cdb_io::{conditions, heartbeat};
 
 use crate::config::Config;
 use crate::ledger::Ledger;
@@ -18,8 +19,39 @@ pub const STREAMS: [&str; 4] = [keys::VERDICTS, keys::EXECUTIONS, keys::EVENTS, 
 const BATCH: usize = 500;
 /// Pause before trying again after Redis or the database went away.
 const RETRY: Duration = Duration::from_millis(1_000);
+/// Longest wait for the database to show that it is there.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
+/// How long an absence is reported after it was last seen, ms.
+const AWAY_REPORT_MS: i64 = 10_000;
 /// How long a heartbeat lasts, ms.
 const HEARTBEAT_MS: u64 = 5_000;
+
+/// Watches the database, and reports it to the breaker once it has been away for too long.
+///
+/// # Errors
+/// Never: what fails is tried again.
+pub async fn watch(config: Config, ledger: Ledger, bus: Bus, mut shutdown: Shutdown) -> anyhow::Result<()> {
+    let mut seen_at = Instant::now();
+    loop {
+        tokio::select! {
+            () = shutdown.asked() => return Ok(()),
+            () = tokio::time::sleep(RETRY) => {}
+        }
+        match tokio::time::timeout(ANSWER_MAX, ledger.ping()).await {
+            Ok(Ok(())) => seen_at = Instant::now(),
+            Ok(Err(_)) | Err(_) if seen_at.elapsed() > config.ledger_away_max => {
+                let text = format!("the ledger does not answer for {} s", seen_at.elapsed().as_secs());
+                tracing::error!(text, "the circuit breaker is to open");
+                let (mut redis, service) = (bus.commands(), config.service.service);
+                let reported = conditions::report(&mut redis, service, Cause::LedgerAway, &text, AWAY_REPORT_MS).await;
+                if let Err(error) = reported {
+                    tracing::error!(%error, "that could not be reported");
+                }
+            }
+            Ok(Err(_)) | Err(_) => {}
+        }
+    }
+}
 
 /// Keeps one stream in the ledger until the end is asked for.
 ///

@@ -40,6 +40,7 @@ pub fn routes(ledger: Ledger, bus: Bus, mode: Mode) -> Router {
         .route("/api/desk", get(desk))
         .route("/api/orders", get(orders))
         .route("/api/positions", get(positions))
+        .route("/api/totals", get(totals))
         .route("/api/refusals", get(refusals))
         .with_state(Served { ledger, bus, mode: mode.as_str() })
 }
@@ -130,6 +131,43 @@ async fn refusals(State(served): State<Served>) -> Result<Response, Failure> {
     .await?;
     Ok(Json(rows.into_iter().map(|row| json!({"reason": row.reason, "count": row.count})).collect::<Vec<_>>())
         .into_response())
+}
+
+#[derive(Deserialize)]
+struct Since {
+    since_ms: i64,
+}
+
+/// What one symbol's fills add up to.
+#[derive(Default, serde::Serialize)]
+struct Totals {
+    fills: i64,
+    bought: Decimal,
+    sold: Decimal,
+    fees: BTreeMap<String, Decimal>,
+}
+
+/// Fills and fees of each symbol since a moment.
+async fn totals(State(served): State<Served>, Query(since): Query<Since>) -> Result<Response, Failure> {
+    let since = chrono::DateTime::from_timestamp_millis(since.since_ms).unwrap_or_default();
+    let rows = sqlx::query!(
+        r#"SELECT symbol, side, commission_asset, count(*) AS "fills!", sum(qty) AS "qty!", sum(commission) AS "fee!"
+           FROM fills WHERE traded_at >= $1 AND mode = $2 GROUP BY symbol, side, commission_asset"#,
+        since,
+        served.mode
+    )
+    .fetch_all(&served.ledger.pool)
+    .await?;
+    let mut totals: BTreeMap<String, Totals> = BTreeMap::new();
+    for row in rows {
+        let of_symbol = totals.entry(row.symbol).or_default();
+        of_symbol.fills = of_symbol.fills.saturating_add(row.fills);
+        let sum = if row.side == "BUY" { &mut of_symbol.bought } else { &mut of_symbol.sold };
+        *sum = sum.saturating_add(row.qty);
+        let fee = of_symbol.fees.entry(row.commission_asset).or_default();
+        *fee = fee.saturating_add(row.fee);
+    }
+    Ok(Json(totals).into_response())
 }
 
 /// Positions out of all fills, marked at the latest prices.

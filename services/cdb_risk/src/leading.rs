@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use cdb_core::breaker;
 use cdb_core::command::WIRE_VERSION;
+use cdb_core::condition;
 use cdb_core::desk::{Decided, Desk, Stops};
 use cdb_core::event::{Event, EventType};
 use cdb_core::fields::FieldFault;
@@ -31,6 +32,8 @@ use crate::observe::Observer;
 use crate::publish::{Published, publish};
 use crate::stop_memory::StopMemory;
 
+/// Services whose conditions the breaker heeds.
+const REPORTERS: [&str; 2] = ["cdb_execution", "cdb_monitor"];
 /// How long a permit lives without renewal (design §3).
 const PERMIT_TTL_MS: &str = "5000";
 /// How often lease and permit are renewed and stops and prices are read.
@@ -60,6 +63,8 @@ struct Leader<'a> {
     stop_memory: StopMemory,
     /// A stop is gone and it is not known why: nothing is permitted until it is.
     is_stop_unclear: bool,
+    /// What another service reports and the breaker heeds.
+    condition: Option<breaker::Cause>,
     observer: &'a mut Observer,
 }
 
@@ -169,6 +174,7 @@ pub async fn term(
         command_done,
         stop_memory: StopMemory::open(&config.state_dir)?,
         is_stop_unclear: false,
+        condition: None,
         observer,
     };
     let outcome = leader.lead(bus, &lease, health, executions_after, &mut shutdown).await;
@@ -362,7 +368,9 @@ impl Leader<'_> {
             Asked::Ours(_) | Asked::Held => bail!("the lease was lost"),
             Asked::NoEpoch => bail!("the data set's epoch is gone: Redis was flushed"),
         }
-        let change = self.desk.on_breaker(breaker::Input::Tick, now);
+        // While a condition holds, time does not bring the breaker closer to its end.
+        let input = self.condition.map_or(breaker::Input::Tick, breaker::Input::Trip);
+        let change = self.desk.on_breaker(input, now);
         self.on_breaker_change(change).await?;
         self.obey_operator(now).await?;
         let change = self.desk.watch_losses(now);
@@ -497,8 +505,15 @@ impl Leader<'_> {
     async fn read_market(&mut self) -> anyhow::Result<()> {
         let mut pipeline = redis::pipe();
         pipeline.hgetall(keys::PRICE).hgetall(keys::RULES).get(keys::RESUMED);
+        for service in REPORTERS {
+            pipeline.hgetall(format!("{}{service}", keys::CONDITIONS));
+        }
         type Json = BTreeMap<String, Vec<u8>>;
-        let (prices, rules, resumed): (Json, Json, Option<String>) = pipeline.query_async(&mut self.redis).await?;
+        let (prices, rules, resumed, execution, monitor): (Json, Json, Option<String>, Json, Json) =
+            pipeline.query_async(&mut self.redis).await?;
+        let now = clock::now();
+        let mut reported = execution.iter().chain(&monitor);
+        self.condition = reported.find_map(|(code, json)| condition::cause_of(code, json, now));
         for json in prices.values() {
             if let Ok(quote) = serde_json::from_slice(json) {
                 self.desk.on_quote(quote);

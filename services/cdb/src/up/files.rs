@@ -15,7 +15,7 @@ use crate::outcome::{CONFIGURATION, Result, WithCode as _, end};
 /// Users of the bus.
 const REDIS_USERS: [&str; 5] = ["operator", "strategy", "cdb_risk", "cdb_execution", "cdb_monitor"];
 /// Secrets that are generated for a paper cell.
-const OTHER_SECRETS: [&str; 3] = ["verdict_key", "mexc_api_key", "mexc_api_secret"];
+const OTHER_SECRETS: [&str; 4] = ["verdict_key", "mexc_api_key", "mexc_api_secret", "stop_token"];
 
 const ACL: &str = include_str!("../../../../deploy/redis/users.acl.template");
 const REDIS_CONF: &str = include_str!("../../../../deploy/redis/redis.conf.template");
