@@ -52,7 +52,14 @@ type Books = BTreeMap<String, Totals>;
 struct Answer {
     id: String,
     since_ms: i64,
-    symbols: Books,
+    symbols: BTreeMap<String, AtExchange>,
+}
+
+#[derive(Deserialize)]
+struct AtExchange {
+    is_whole: bool,
+    #[serde(flatten)]
+    totals: Totals,
 }
 
 /// Has everything compared, and prints the three sides.
@@ -75,7 +82,11 @@ pub async fn run(at: &At) -> Result {
     let answer = tokio::time::timeout(WAIT, answered).await;
     let answer = answer
         .map_err(|_| end(UNREACHABLE, "cdb_execution did not answer; does it lead, and is the exchange there?"))??;
-    let exchange = normal(answer.symbols);
+    if let Some((symbol, _)) = answer.symbols.iter().find(|(_, side)| !side.is_whole) {
+        let text = format!("{symbol} had more fills in one second than the exchange shows: nothing can be said of it");
+        return Err(end(FAILURE, text));
+    }
+    let exchange = normal(answer.symbols.into_iter().map(|(symbol, side)| (symbol, side.totals)).collect());
     let audit = normal(by_audit(&cell, answer.since_ms)?);
     let deadline = tokio::time::Instant::now() + LEDGER_LAG;
     let ledger = loop {

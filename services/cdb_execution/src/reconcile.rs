@@ -172,6 +172,8 @@ pub struct Reconciler {
 #[derive(Debug, Default, Serialize)]
 struct Compared {
     orders: usize,
+    /// Whether the exchange showed every fill.
+    is_whole: bool,
     fills: usize,
     bought: Decimal,
     sold: Decimal,
@@ -233,8 +235,10 @@ impl Reconciler {
 
     /// Fills of one symbol: those of our orders are booked, once, those of others are findings.
     async fn fills(&self, symbol: &Symbol) -> anyhow::Result<Option<Compared>> {
-        let Some(trades) = self.venue.trades(symbol, None, Some(self.since_ms)).await? else { return Ok(None) };
-        let mut compared = Compared::default();
+        let Some((trades, is_whole)) = self.venue.trades(symbol, None, Some(self.since_ms)).await? else {
+            return Ok(None);
+        };
+        let mut compared = Compared { is_whole, ..Compared::default() };
         for trade in trades {
             compared.fills += 1;
             let side = if trade.is_buyer { &mut compared.bought } else { &mut compared.sold };

@@ -231,7 +231,7 @@ impl Tracker {
         if is_short {
             let was_up = self.live.is_up();
             let trades = self.venue.trades(&tracked.symbol, Some(&order_id), None).await?;
-            for trade in trades.unwrap_or_default() {
+            for trade in trades.map(|(trades, _)| trades).unwrap_or_default() {
                 let at = Timestamp::from_millis(trade.time);
                 let report = self.book.learn(tracked, booked(trade), Source::Rest, at, Along::default()).await?;
                 if was_up && report.is_some() {

@@ -188,7 +188,8 @@ impl Venue {
     }
 
     /// Fills of a symbol, oldest first, read page by page backwards: of one order, and back to a time (epoch ms), where
-    /// given. `None` when a page could not be read.
+    /// given, and whether these are all: of more than a page in one second the exchange shows no more. `None` when a page
+    /// could not be read.
     ///
     /// # Errors
     /// As [`Self::call`].
@@ -197,9 +198,9 @@ impl Venue {
         symbol: &Symbol,
         order_id: Option<&OrderId>,
         since_ms: Option<i64>,
-    ) -> anyhow::Result<Option<Vec<VenueTrade>>> {
+    ) -> anyhow::Result<Option<(Vec<VenueTrade>, bool)>> {
         let mut trades: BTreeMap<TradeId, VenueTrade> = BTreeMap::new();
-        let mut until_ms = None;
+        let (mut until_ms, mut is_whole) = (None, true);
         for _ in 0..PAGES_MAX {
             let page = async |client: &Client, stamp| client.trades(symbol, order_id, until_ms, stamp).await;
             let Ok(page) = self.call(Endpoint::MyTrades, Priority::Query, page).await? else { return Ok(None) };
@@ -212,12 +213,14 @@ impl Venue {
             }
             // Times are shown in whole seconds: the oldest second may go on in the next page.
             let end_of_second = oldest.saturating_sub(oldest.rem_euclid(1_000)).saturating_add(999);
-            until_ms = Some(if trades.len() > known { end_of_second } else { end_of_second.saturating_sub(1_000) });
+            let is_stuck = trades.len() == known;
+            is_whole &= !is_stuck;
+            until_ms = Some(if is_stuck { end_of_second.saturating_sub(1_000) } else { end_of_second });
         }
         let is_wanted = |trade: &VenueTrade| since_ms.is_none_or(|since_ms| trade.time >= since_ms);
         let mut trades: Vec<VenueTrade> = trades.into_values().filter(is_wanted).collect();
         trades.sort_by(|one, other| (one.time, &one.trade_id).cmp(&(other.time, &other.trade_id)));
-        Ok(Some(trades))
+        Ok(Some((trades, is_whole)))
     }
 
     /// Metrics and logs.
