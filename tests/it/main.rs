@@ -12,6 +12,7 @@ mod streams; // what the exchange tells by itself
 mod random_faults; // everything at random
 mod breaker_conditions; // what execution and monitor see and the breaker heeds
 mod crash; // kill -9 in a burst
+mod chaos; // every kind of trouble under load
 mod overlap; // two executors at once
 mod reconciliation; // exchange, audit trail and ledger compared
 mod foreign_order; // orders that cdb did not send

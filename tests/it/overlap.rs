@@ -1,44 +1,9 @@
 //! Two executors alive at once: the second waits for the lease, takes over when the first is paused past it, and the
 //! first comes back to a gate that knows its token is stale.
 
-use std::process::{Child, Command, Stdio};
-
-use cdb_tests::cell::{Cell, free_ports, programs};
+use cdb_tests::cell::Cell;
 use cdb_tests::orders::market_buy;
-
-/// A second executor of the cell, with its own instance name and port; ends when it is dropped.
-struct Second(Child);
-
-impl Second {
-    fn start(cell: &Cell) -> Self {
-        let pid = cell.description()["services"]["cdb_execution"]["pid"].as_u64().unwrap();
-        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
-        let variables = environment.split(|byte| *byte == 0).filter_map(|pair| {
-            let (name, value) = std::str::from_utf8(pair).ok()?.split_once('=')?;
-            Some((name.to_owned(), value.to_owned()))
-        });
-        let log = std::fs::File::create(cell.file().with_file_name("logs").join("second.log")).unwrap();
-        let child = Command::new(programs().join("cdb_execution"))
-            .env_clear()
-            .envs(variables)
-            .env("CDB_INSTANCE", "2")
-            .env("HTTP_LISTEN", format!("127.0.0.1:{}", free_ports(1)))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        Self(child)
-    }
-}
-
-impl Drop for Second {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _gone = self.0.kill();
-        let _gone = self.0.wait();
-    }
-}
+use cdb_tests::second::Second;
 
 /// Puts orders until one of them is filled.
 async fn one_is_filled(cell: &Cell, name: &str) {

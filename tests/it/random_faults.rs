@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use cdb_tests::cell::{Cell, WIDE, is_final};
+use cdb_tests::chaos::Random;
 use cdb_tests::orders::{cancel, cancel_all, market_buy, resting_buy};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
@@ -44,18 +45,6 @@ fn faults() -> Value {
     ])
 }
 
-struct Random(u64);
-
-impl Random {
-    /// A number below `bound`.
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
-
 #[tokio::test]
 async fn after_random_faults_the_reports_say_of_every_order_what_the_exchange_says() {
     let (count, seed) = (number("CDB_ORDERS", ORDERS), number("CDB_SEED", 7));
@@ -65,7 +54,7 @@ async fn after_random_faults_the_reports_say_of_every_order_what_the_exchange_sa
     let switches = json!({"visibility_delay_ms": 200, "stream_drop_per_mille": 50, "stream_duplicate_per_mille": 50,
         "stream_reorder_per_mille": 50, "stream_broken_per_mille": 20});
     cell.tell("/switches", &switches).await;
-    let mut random = Random(u64::try_from(seed).unwrap().wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let mut random = Random::seeded(u64::try_from(seed).unwrap());
     let begun = Instant::now();
     let (mut open, mut resting) = (BTreeSet::new(), Vec::new());
     let (mut reports_read, mut verdicts_read) = ("0-0".to_owned(), "0-0".to_owned());

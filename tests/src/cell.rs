@@ -235,6 +235,13 @@ impl Cell {
         command.query_async(&mut self.operator.commands()).await.expect("XADD")
     }
 
+    /// Puts text on `cdb:orders`, if Redis takes it.
+    pub async fn try_put(&self, json: &str) -> bool {
+        let mut command = redis::cmd("XADD");
+        command.arg("cdb:orders").arg("*").arg("json").arg(json);
+        command.query_async::<String>(&mut self.operator.commands()).await.is_ok()
+    }
+
     /// Everything on a stream, as JSON where there is any, otherwise the flat fields.
     ///
     /// # Panics
@@ -375,8 +382,16 @@ impl Cell {
     /// # Panics
     /// It is not running.
     pub fn kill_up(&self) {
+        self.signal_up(Signal::KILL);
+    }
+
+    /// Sends `cdb up` itself a signal.
+    ///
+    /// # Panics
+    /// It is not running.
+    pub fn signal_up(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        kill_process(pid.expect("a running cdb up"), Signal::KILL).expect("a living process");
+        kill_process(pid.expect("a running cdb up"), signal).expect("a living process");
     }
 
     /// Sends a part a signal.
