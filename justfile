@@ -21,6 +21,15 @@ fuzz *seconds:
 random-faults *orders="10000":
     CDB_ORDERS={{orders}} cargo test --locked -p cdb_tests --test it random_faults -- --nocapture
 
+# Rounds of trouble, one kind after the other, and the table of what was broken.
+soak rounds="208" seed="1":
+    cargo build --locked --workspace --bins
+    ./target/debug/soak {{rounds}} {{seed}}
+
+# Each deliberately broken build must be caught by the suite.
+mutants:
+    ./scripts/mutants
+
 # Renews the offline data of the compile-time checked queries.
 sqlx:
     ./scripts/sqlx-prepare

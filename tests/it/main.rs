@@ -13,6 +13,8 @@ mod random_faults; // everything at random
 mod breaker_conditions; // what execution and monitor see and the breaker heeds
 mod crash; // kill -9 in a burst
 mod chaos; // every kind of trouble under load
+mod audit_before_send; // no record, no order
+mod budgets; // what the exchange counts
 mod overlap; // two executors at once
 mod reconciliation; // exchange, audit trail and ledger compared
 mod foreign_order; // orders that cdb did not send

@@ -94,6 +94,9 @@ enum Health {
     Silent,
 }
 
+/// Rules of the exchange are read every minute; older ones are not traded on, ms.
+pub const RULES_AGE_MS_MAX: i64 = 600_000;
+
 /// The state of the deciding risk instance.
 #[derive(Debug)]
 pub struct Desk {
@@ -112,6 +115,8 @@ pub struct Desk {
     state_lost: Option<String>,
     result: DayResult,
     figures: Option<Figures>,
+    /// When the exchange's rules were last read; `None` = they do not age (a desk that is only replayed).
+    rules_as_of: Option<Timestamp>,
 }
 
 impl Desk {
@@ -134,6 +139,7 @@ impl Desk {
             state_lost: None,
             result: DayResult::default(),
             figures: None,
+            rules_as_of: None,
         }
     }
 
@@ -176,6 +182,16 @@ impl Desk {
     pub fn on_stops(&mut self, stops: Stops) {
         self.stops = stops;
     }
+    /// Says when the rules were read from the exchange; older than [`RULES_AGE_MS_MAX`] they count as unknown.
+    pub const fn on_rules_as_of(&mut self, as_of: Timestamp) {
+        self.rules_as_of = Some(as_of);
+    }
+
+    fn rules(&self, symbol: &Symbol, now: Timestamp) -> Option<&SymbolRules> {
+        let is_aged = self.rules_as_of.is_some_and(|as_of| now.since_ms(as_of) > RULES_AGE_MS_MAX);
+        self.portfolio.rules(symbol).filter(|_| !is_aged)
+    }
+
     /// Takes a symbol's rules.
     pub fn on_rules(&mut self, rules: SymbolRules) {
         self.portfolio.on_rules(rules);
@@ -283,7 +299,7 @@ impl Desk {
             state_lost: self.state_lost.as_deref(),
             breaker: self.breaker.state(),
             probe: self.probe.as_ref(),
-            rules: self.portfolio.rules(&order.symbol),
+            rules: self.rules(&order.symbol, now),
             quote: self.portfolio.quote(&order.symbol),
             portfolio: &self.portfolio,
             day: self.day.on(now),
@@ -496,8 +512,8 @@ impl Desk {
             missing.push("the account's balances".to_owned());
         }
         for symbol in &self.limits.allowed_symbols {
-            if self.portfolio.rules(symbol).is_none() {
-                missing.push(format!("the exchange's rules for {symbol}"));
+            if self.rules(symbol, now).is_none() {
+                missing.push(format!("recent rules of the exchange for {symbol}"));
             }
             let age_ms = self.portfolio.quote(symbol).map(|quote| now.since_ms(quote.ts));
             if age_ms.is_none_or(|age_ms| age_ms > self.limits.max_price_age_ms) {

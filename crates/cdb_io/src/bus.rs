@@ -39,6 +39,8 @@ pub mod keys {
     pub const PRICE: &str = "cdb:price";
     /// Hash of the exchange's rules per symbol.
     pub const RULES: &str = "cdb:rules";
+    /// Field of that hash: when the rules were read, epoch ms.
+    pub const RULES_AS_OF: &str = "as_of";
     /// Exists = stopped.
     pub const STOP: &str = "emergency_stop";
     /// Stops of one symbol.

@@ -67,15 +67,29 @@ pub async fn handle(
         body,
         params,
     };
+    under_way(&shared).await;
     let fault = match arrive(&shared, &mut call) {
         Ok(fault) => fault,
         Err(response) => return *response,
     };
     let response = act(&shared, &call, fault.as_ref()).await;
+    under_way(&shared).await;
     if let Some(seen) = shared.lock().seen_mut(call.number) {
         seen.status = Some(response.status().as_u16());
     }
     response
+}
+
+/// The network takes its time.
+async fn under_way(shared: &Shared) {
+    let delay_ms = {
+        let mut inner = shared.lock();
+        let mean_ms = inner.switches.network_delay_ms;
+        if mean_ms == 0 { 0 } else { inner.faults.below(2 * mean_ms + 1) }
+    };
+    if delay_ms > 0 {
+        tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+    }
 }
 
 /// Counts and remembers the request, refuses it when over budget, and draws its fault.

@@ -117,8 +117,13 @@ impl Faults {
         per_mille > 0 && self.next_random() % 1_000 < per_mille
     }
 
+    /// A random number below `bound`.
+    pub const fn below(&mut self, bound: u64) -> u64 {
+        self.next_random() % bound
+    }
+
     /// splitmix64.
-    fn next_random(&mut self) -> u64 {
+    const fn next_random(&mut self) -> u64 {
         self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.random;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

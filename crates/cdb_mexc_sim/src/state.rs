@@ -61,6 +61,8 @@ pub struct Switches {
     pub success_code: i64,
     /// The key may withdraw.
     pub can_withdraw: bool,
+    /// Requests and answers are each under way for a random time up to twice this, ms; what counts is the arrival.
+    pub network_delay_ms: u64,
     /// A listen key lives for this long, ms.
     pub listen_key_life_ms: i64,
     /// A stream whose listen key lapsed is closed; otherwise it falls silent.
@@ -95,6 +97,7 @@ impl Default for Switches {
             missing_client_id: "null".to_owned(),
             success_code: 0,
             can_withdraw: false,
+            network_delay_ms: 0,
             listen_key_life_ms: 3_600_000,
             lapsed_key_closes: false,
             stream_life_ms: 86_400_000,

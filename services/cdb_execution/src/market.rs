@@ -163,6 +163,7 @@ async fn rules(config: &Config, venue: &Venue, pairs: &Pairs, redis: &mut Connec
         Ok(rules) => {
             pairs.learn(&rules);
             let mut pipeline = redis::pipe();
+            pipeline.hset(keys::RULES, keys::RULES_AS_OF, clock::now().millis()).ignore();
             for rules in rules.iter().filter(|rules| config.symbols.contains(&rules.symbol)) {
                 pipeline.hset(keys::RULES, rules.symbol.as_str(), serde_json::to_string(rules)?).ignore();
             }

@@ -54,6 +54,7 @@ pub async fn rebuild(
             desk.on_rules(rules);
         }
     }
+    desk.on_rules_as_of(rules_as_of(&rules));
     recall_ids(redis, &mut desk, now).await?;
     let verdicts = recall_verdicts(redis, &mut desk).await?;
     if verdicts > 0 && !is_breaker_known {
@@ -191,4 +192,10 @@ pub fn breaker_fields(breaker: &Breaker) -> Vec<String> {
         ("closed_at", millis(breaker.closed_at())),
     ];
     pairs.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
+}
+
+/// When the rules in the hash were read; long ago, when it does not say.
+pub fn rules_as_of(rules: &BTreeMap<String, Vec<u8>>) -> Timestamp {
+    let text = rules.get(keys::RULES_AS_OF).and_then(|bytes| std::str::from_utf8(bytes).ok());
+    Timestamp::from_millis(text.and_then(|text| text.parse().ok()).unwrap_or_default())
 }

@@ -519,6 +519,7 @@ impl Leader<'_> {
                 self.desk.on_quote(quote);
             }
         }
+        self.desk.on_rules_as_of(history::rules_as_of(&rules));
         for json in rules.values() {
             if let Ok(rules) = serde_json::from_slice(json) {
                 self.desk.on_rules(rules);

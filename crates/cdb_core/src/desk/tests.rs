@@ -674,6 +674,18 @@ fn an_approval_reserves_its_worst_amount_and_its_fee_at_once() {
 }
 
 #[test]
+fn rules_read_ten_minutes_ago_hold_and_a_millisecond_later_the_symbol_cannot_be_traded() {
+    let mut floor = floor().open();
+    floor.desk.on_rules_as_of(floor.now.plus_ms(-RULES_AGE_MS_MAX));
+    floor.approve(&buy("a-1").limit("60000.00", "0.001"));
+    floor.wait(1);
+    floor.refuse(&buy("a-2").limit("60000.00", "0.002"), Reason::SymbolNotTradable);
+    assert!(floor.desk.missing_inputs(floor.now).iter().any(|missing| missing.contains("rules")));
+    floor.desk.on_rules_as_of(floor.now);
+    floor.approve(&buy("a-3").limit("60000.00", "0.003"));
+}
+
+#[test]
 fn an_approved_sell_holds_its_quantity_and_no_quote() {
     let mut floor = floor().holding("BTC", "0.01").open();
     let verdict = floor.approve(&sell("s-1").limit("61000.00", "0.004"));
