@@ -4,7 +4,9 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use cdb_core::sending::SEND_DEADLINE_MS;
+use cdb_io::audit_log;
 use cdb_tests::cell::{Cell, WAIT};
+use cdb_tests::chaos::Random;
 use cdb_tests::orders::{market_buy, resting_buy};
 use serde_json::json;
 
@@ -36,48 +38,65 @@ async fn while_stopped_no_order_of_a_burst_reaches_the_exchange_even_with_an_emp
     cell.until("trading goes on", async || cell.state_of("s-after").await.as_deref() == Some("Filled")).await;
 }
 
+/// When the gate granted each order that was recorded, epoch ms.
+fn grants(cell: &Cell) -> Vec<i64> {
+    let mut grants = Vec::new();
+    let verified = audit_log::verify_dir(&cell.audit_dir().join("cdb_execution"), |record| {
+        if record.event_type == "ORDER_SUBMITTED" {
+            let result: serde_json::Value = serde_json::from_str(record.result.unwrap().get()).unwrap();
+            grants.push(result["claim"]["granted_at"].as_i64().unwrap());
+        }
+    });
+    assert_eq!(verified.unwrap().faults(), []);
+    grants
+}
+
+/// Bursts with a stop in the middle; `CDB_STOP_TRIALS` for more.
 #[tokio::test]
 async fn a_stop_in_the_middle_of_a_burst_lets_nothing_leave_after_the_send_deadline() {
+    const BURST: usize = 24;
+    let trials = std::env::var("CDB_STOP_TRIALS").ok().and_then(|text| text.parse().ok()).unwrap_or(10);
     let cell = Cell::start().await;
-    for round in 0..5 {
+    let mut random = Random::seeded(3);
+    let (mut sent, mut refused, mut stops) = (0, 0, Vec::new());
+    for trial in 0..trials {
         let burst = async {
-            for n in 0..60 {
-                cell.put(&market_buy(&format!("m-{round}-{n}"), "0.001").to_string()).await;
+            for n in 0..BURST {
+                cell.put(&market_buy(&format!("m-{trial}-{n}"), "0.0003").to_string()).await;
             }
         };
         let stop = async {
             // Earlier or later in the burst, by the verdicts already out.
-            let decided = 60 * round + 10 * (round + 1);
+            let decided = BURST * trial + usize::try_from(random.below(20)).unwrap();
             let is_there = async { while cell.length_of("cdb:verdicts").await < decided {} };
             tokio::time::timeout(WAIT, is_there).await.expect("verdicts");
             set_stop(&cell, "in the middle").await;
             now_us()
         };
         let ((), stopped_at_us) = tokio::join!(burst, stop);
-        let expected = 60 * (round + 1);
-        cell.until("all are answered", async || cell.stream("cdb:verdicts").await.len() == expected).await;
-        cell.until("no approved order is left without an end", async || {
-            let reports = cell.reports().await;
-            let verdicts = cell.stream("cdb:verdicts").await;
-            let approved = verdicts.iter().filter(|verdict| verdict["decision"] == "approved");
-            let is_over = |id: &str| {
-                let last = reports.get(id).and_then(|reports| reports.last()).map(|last| last["ord_status"].clone());
-                last.is_some_and(|status| status == "Filled" || status == "Rejected")
-            };
-            approved.into_iter().all(|verdict| is_over(verdict["cl_ord_id"].as_str().unwrap()))
-        })
-        .await;
-        let late: Vec<_> = cell
-            .posts()
-            .await
-            .into_iter()
-            .filter(|post| post["at_us"].as_i64().unwrap() > stopped_at_us + SEND_DEADLINE_MS * 1_000)
-            .collect();
+        let expected = BURST * (trial + 1);
+        cell.until("all are answered", async || cell.length_of("cdb:verdicts").await == expected).await;
+        cell.until("no approved order is left without an end", async || cell.unfinished().await.is_empty()).await;
+        let posts = cell.posts().await;
+        let deadline = stopped_at_us + SEND_DEADLINE_MS * 1_000;
+        let late: Vec<_> = posts.iter().filter(|post| post["at_us"].as_i64().unwrap() > deadline).collect();
         assert!(late.is_empty(), "{late:?}");
+        let left = posts.len();
+        (sent, refused) = (sent + left, refused + BURST - left);
+        stops.push((stopped_at_us / 1_000, now_us() / 1_000));
         let () = redis::cmd("DEL").arg("emergency_stop").query_async(&mut cell.operator().commands()).await.unwrap();
         cell.until("risk has seen it", async || cell.http("cdb_risk", "/metrics").await.contains("cdb_risk_stops 0"))
             .await;
+        // What was granted before the stop is old news to the next trial.
+        let reset = cell.tell("/requests/forget", &json!({})).await;
+        assert_eq!(reset["ok"], true);
     }
+    for granted_at in grants(&cell) {
+        let stop = stops.iter().find(|(from, to)| granted_at > *from && granted_at < *to);
+        assert_eq!(stop, None, "granted at {granted_at} while stopped");
+    }
+    eprintln!("{trials} stops: {sent} orders had left, {refused} did not");
+    assert!(sent > 0 && refused > 0, "no stop fell into a burst");
 }
 
 #[tokio::test]

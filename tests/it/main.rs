@@ -14,6 +14,7 @@ mod breaker_conditions; // what execution and monitor see and the breaker heeds
 mod crash; // kill -9 in a burst
 mod chaos; // every kind of trouble under load
 mod audit_before_send; // no record, no order
+mod redis_loss; // FLUSHALL, SCRIPT FLUSH, an expired stop, SIGTERM
 mod budgets; // what the exchange counts
 mod overlap; // two executors at once
 mod reconciliation; // exchange, audit trail and ledger compared

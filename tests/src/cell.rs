@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use cdb_io::bus::Bus;
 use cdb_io::config::RedisConfig;
 use cdb_io::secret_file;
+use redis::aio::ConnectionManager;
 use redis::streams::StreamRangeReply;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -178,6 +179,34 @@ impl Cell {
     /// Redis as another user.
     pub async fn as_user(&self, user: &str) -> Bus {
         connect(&self.description(), user).await
+    }
+
+    /// Redis as a user that may do everything, which a cell does not have: Redis is started again with one.
+    ///
+    /// # Panics
+    /// It does not come back.
+    pub async fn as_superuser(&self) -> ConnectionManager {
+        let acl = self.file().with_file_name("redis").join("users.acl");
+        let mut text = fs::read_to_string(&acl).expect("the cell's ACL");
+        text.push_str("user superuser on nopass ~* &* +@all\n");
+        self.signal_up(Signal::STOP);
+        fs::write(&acl, text).expect("the cell's ACL");
+        self.kill("redis");
+        self.signal_up(Signal::CONT);
+        self.until("Redis is back", async || self.is_connected().await && self.has_restarted().await).await;
+        self.until("it may trade", async || self.status().await["may_trade"] == true).await;
+        let port = self.description()["redis"]["port"].clone();
+        let client = redis::Client::open(format!("redis://superuser:x@127.0.0.1:{port}/")).expect("an address");
+        ConnectionManager::new(client).await.expect("the superuser")
+    }
+
+    /// What `cdb up` has said.
+    ///
+    /// # Panics
+    /// There is no log.
+    #[must_use]
+    pub fn up_log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("up.log")).expect("the log")
     }
 
     /// Runs `cdb` against this cell.

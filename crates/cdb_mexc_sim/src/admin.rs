@@ -20,6 +20,7 @@ use crate::state::{Shared, Switches};
 pub fn routes(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/requests", get(requests))
+        .route("/requests/forget", post(forget_requests))
         .route("/orders", get(orders))
         .route("/trades", get(trades))
         .route("/account", get(account))
@@ -49,6 +50,12 @@ async fn requests(State(shared): State<Arc<Shared>>, Query(filter): Query<Reques
     let inner = shared.lock();
     let wanted = inner.seen.iter().filter(|seen| filter.endpoint.as_ref().is_none_or(|one| *one == seen.endpoint));
     Json(json!(wanted.collect::<Vec<_>>()))
+}
+
+/// Forgets the requests seen so far; budgets and books stay.
+async fn forget_requests(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    shared.lock().forget_seen();
+    Json(json!({"ok": true}))
 }
 
 async fn orders(State(shared): State<Arc<Shared>>) -> Json<Value> {

@@ -153,6 +153,12 @@ impl Inner {
         self.seen_from + u64::try_from(self.seen.len()).unwrap_or_default() - 1
     }
 
+    /// Forgets every request that was answered or not.
+    pub fn forget_seen(&mut self) {
+        self.seen_from += u64::try_from(self.seen.len()).unwrap_or_default();
+        self.seen.clear();
+    }
+
     /// A remembered request.
     pub fn seen_mut(&mut self, number: u64) -> Option<&mut Seen> {
         let index = number.checked_sub(self.seen_from)?;
