@@ -115,7 +115,7 @@ async fn set_price(State(shared): State<Arc<Shared>>, Json(price): Json<Price>) 
     let now = inner.exchange_ms();
     let last = price.last.unwrap_or(price.bid);
     match inner.exchange.on_script(&price.symbol, price.bid, price.ask, last, now) {
-        Ok(()) => kept(&inner, &json!({"ok": true})),
+        Ok(()) => kept(&mut inner, &json!({"ok": true})),
         Err(refusal) => (StatusCode::BAD_REQUEST, Json(json!({"error": refusal.msg}))).into_response(),
     }
 }
@@ -134,7 +134,7 @@ async fn print(State(shared): State<Arc<Shared>>, Json(print): Json<NewPrint>) -
     let now = inner.exchange_ms();
     let NewPrint { symbol, price, qty, taker } = print;
     inner.exchange.on_print(&symbol, price, qty, taker, now);
-    kept(&inner, &json!({"ok": true}))
+    kept(&mut inner, &json!({"ok": true}))
 }
 
 #[derive(Deserialize)]
@@ -154,7 +154,7 @@ async fn foreign_order(State(shared): State<Arc<Shared>>, Json(foreign): Json<Fo
     let Foreign { symbol, side, qty, price, client_id } = foreign;
     let wanted = Wanted { symbol, side, kind, qty: Some(qty), quote_qty: None, price, client_id, is_foreign: true };
     match inner.exchange.place(wanted, now) {
-        Ok(id) => kept(&inner, &json!({"order_id": id})),
+        Ok(id) => kept(&mut inner, &json!({"order_id": id})),
         Err(refusal) => (StatusCode::BAD_REQUEST, Json(json!({"error": refusal.msg}))).into_response(),
     }
 }
@@ -170,7 +170,7 @@ async fn transfer(State(shared): State<Arc<Shared>>, Json(transfer): Json<Transf
     let mut inner = shared.lock();
     let now = inner.exchange_ms();
     inner.exchange.transfer(&transfer.asset, transfer.amount, now);
-    kept(&inner, &json!({"ok": true}))
+    kept(&mut inner, &json!({"ok": true}))
 }
 
 #[derive(Deserialize)]
@@ -218,10 +218,13 @@ async fn reset(State(shared): State<Arc<Shared>>) -> Response {
     inner.faults.set(Vec::new());
     inner.switches = Switches::default();
     inner.budget.reset();
-    kept(&inner, &json!({"ok": true}))
+    match inner.keep_whole() {
+        Ok(()) => Json(json!({"ok": true})).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, Json(json!({"error": error.to_string()}))).into_response(),
+    }
 }
 
-fn kept(inner: &crate::state::Inner, value: &Value) -> Response {
+fn kept(inner: &mut crate::state::Inner, value: &Value) -> Response {
     match inner.keep() {
         Ok(()) => Json(value).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, Json(json!({"error": error.to_string()}))).into_response(),

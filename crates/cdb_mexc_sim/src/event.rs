@@ -81,6 +81,15 @@ pub enum Event {
 }
 
 impl Event {
+    /// The order that is new or changed.
+    #[must_use]
+    pub const fn order_id(&self) -> Option<&String> {
+        match self {
+            Self::Order { order, .. } => Some(&order.id),
+            Self::Deal(_) | Self::Balance { .. } | Self::Print { .. } | Self::Book { .. } => None,
+        }
+    }
+
     /// Whether only a user stream is told.
     #[must_use]
     pub const fn is_private(&self) -> bool {

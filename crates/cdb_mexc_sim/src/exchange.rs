@@ -63,8 +63,17 @@ impl Default for Uncertain {
     }
 }
 
+/// What changed in the books: one line of the file that keeps them.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Change {
+    account: Account,
+    orders: Vec<Order>,
+    trades: Vec<Trade>,
+    sequence: u64,
+}
+
 /// The exchange's books.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default)]
 pub struct Exchange {
     /// Balances.
     pub account: Account,
@@ -73,16 +82,12 @@ pub struct Exchange {
     /// All fills, in order.
     pub trades: Vec<Trade>,
     /// Undocumented behaviour.
-    #[serde(skip)]
     pub uncertain: Uncertain,
     /// Symbols.
-    #[serde(skip)]
     pub symbols: BTreeMap<String, SymbolInfo>,
     /// Markets.
-    #[serde(skip)]
     pub markets: BTreeMap<String, Market>,
     /// What happened since the streams were last told.
-    #[serde(skip)]
     pub events: Vec<Event>,
     sequence: u64,
 }
@@ -94,6 +99,30 @@ impl Exchange {
         let mut exchange = Self::default();
         exchange.list(symbols);
         exchange
+    }
+
+    /// The books as one change from nothing.
+    #[must_use]
+    pub fn whole(&self) -> Change {
+        let orders = self.orders.values().cloned().collect();
+        Change { account: self.account.clone(), orders, trades: self.trades.clone(), sequence: self.sequence }
+    }
+
+    /// What changed since the streams were last told, and all trades beyond the first `trades`.
+    #[must_use]
+    pub fn change(&self, trades: usize) -> Change {
+        let changed: std::collections::BTreeSet<&String> = self.events.iter().filter_map(Event::order_id).collect();
+        let orders = changed.into_iter().filter_map(|id| self.orders.get(id).cloned()).collect();
+        let trades = self.trades.get(trades..).unwrap_or_default().to_vec();
+        Change { account: self.account.clone(), orders, trades, sequence: self.sequence }
+    }
+
+    /// Takes a change in that was kept.
+    pub fn apply(&mut self, change: Change) {
+        self.account = change.account;
+        self.orders.extend(change.orders.into_iter().map(|order| (order.id.clone(), order)));
+        self.trades.extend(change.trades);
+        self.sequence = change.sequence;
     }
 
     /// Lists symbols.

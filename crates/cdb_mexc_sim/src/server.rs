@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -17,7 +17,7 @@ use crate::budget::Budget;
 use crate::exchange::Exchange;
 use crate::faults::Faults;
 use crate::hub::Hub;
-use crate::state::{Inner, Shared, Switches};
+use crate::state::{Inner, Kept, Shared, Switches};
 use crate::{admin, api, replay, rules, stream};
 
 /// Largest body of a request to the exchange.
@@ -66,7 +66,7 @@ impl Server {
     /// A port is taken, or a file is not readable.
     pub async fn open(setup: Setup) -> anyhow::Result<Self> {
         let mut exchange = match &setup.keep_in {
-            Some(path) if path.exists() => restore(path)?,
+            Some(path) if path.exists() => Kept::restore(path)?,
             Some(_) | None => {
                 let mut exchange = Exchange::new(rules::listed());
                 for (asset, amount) in &setup.balances {
@@ -84,6 +84,7 @@ impl Server {
         if setup.is_unlimited {
             budget.unlimited();
         }
+        let kept = setup.keep_in.map(|path| Kept::begin(path, &exchange)).transpose().context("keeping the books")?;
         let inner = Inner {
             exchange,
             keys: Keys { api_key: setup.api_key, api_secret: setup.api_secret, is_revoked: false },
@@ -93,7 +94,7 @@ impl Server {
             switches: Switches::default(),
             seen: VecDeque::new(),
             seen_from: 0,
-            keep_in: setup.keep_in,
+            kept,
             opening: setup.balances,
         };
         let bind = async |address| TcpListener::bind(address).await.with_context(|| format!("listening on {address}"));
@@ -127,9 +128,4 @@ impl Server {
             ended = axum::serve(admin_listener, admin) => ended.context("serving the admin interface"),
         }
     }
-}
-
-fn restore(path: &Path) -> anyhow::Result<Exchange> {
-    let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-    serde_json::from_slice(&bytes).with_context(|| format!("{} does not hold a stand-in's books", path.display()))
 }

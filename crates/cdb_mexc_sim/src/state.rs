@@ -1,17 +1,20 @@
 //! Everything behind one lock, and what survives a restart of the stand-in.
 
 use std::collections::VecDeque;
+use std::fs::File;
+use std::io::Write as _;
 use std::ops::{Deref, DerefMut};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use anyhow::Context as _;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use crate::auth::Keys;
 use crate::budget::Budget;
-use crate::exchange::Exchange;
+use crate::exchange::{Change, Exchange};
 use crate::faults::Faults;
 use crate::hub::Hub;
 
@@ -131,7 +134,7 @@ pub struct Inner {
     /// Number of the oldest request in `seen`.
     pub seen_from: u64,
     /// Where the books are kept.
-    pub keep_in: Option<PathBuf>,
+    pub kept: Option<Kept>,
     /// Balances at the start, for a reset.
     pub opening: Vec<(String, Decimal)>,
 }
@@ -173,16 +176,73 @@ impl Inner {
         }
     }
 
-    /// Writes the books to their file, whole or not at all.
+    /// Appends what changed to the file of the books, before anybody is told of it.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn keep(&self) -> std::io::Result<()> {
-        let Some(path) = &self.keep_in else { return Ok(()) };
-        let aside = path.with_extension("new");
-        std::fs::write(&aside, serde_json::to_vec(&self.exchange)?)?;
-        std::fs::rename(aside, path)
+    pub fn keep(&mut self) -> std::io::Result<()> {
+        let Some(kept) = &mut self.kept else { return Ok(()) };
+        kept.append(&self.exchange.change(kept.trades), self.exchange.trades.len())
     }
+
+    /// Writes the whole books anew.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn keep_whole(&mut self) -> std::io::Result<()> {
+        let Some(kept) = &self.kept else { return Ok(()) };
+        self.kept = Some(Kept::begin(kept.path.clone(), &self.exchange)?);
+        Ok(())
+    }
+}
+
+/// The file that keeps the books over a restart: one change a line.
+pub struct Kept {
+    path: PathBuf,
+    file: File,
+    /// Trades that are in it.
+    trades: usize,
+}
+
+impl Kept {
+    /// Begins the file with the whole books; it is there whole or not at all.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn begin(path: PathBuf, exchange: &Exchange) -> std::io::Result<Self> {
+        let aside = path.with_extension("new");
+        let mut file = File::create(&aside)?;
+        file.write_all(&line(&exchange.whole())?)?;
+        std::fs::rename(&aside, &path)?;
+        Ok(Self { path, file, trades: exchange.trades.len() })
+    }
+
+    /// Reads the books back. A last line that broke off was told to nobody.
+    ///
+    /// # Errors
+    /// The file cannot be read, or a line is no change.
+    pub fn restore(path: &Path) -> anyhow::Result<Exchange> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        let mut exchange = Exchange::default();
+        for (index, line) in text.split_inclusive('\n').enumerate().filter(|(_, line)| line.ends_with('\n')) {
+            let change = serde_json::from_str(line);
+            let change = change.with_context(|| format!("{} line {} is no change of books", path.display(), index + 1));
+            exchange.apply(change?);
+        }
+        Ok(exchange)
+    }
+
+    fn append(&mut self, change: &Change, trades: usize) -> std::io::Result<()> {
+        self.file.write_all(&line(change)?)?;
+        self.trades = trades;
+        Ok(())
+    }
+}
+
+fn line(change: &Change) -> std::io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(change)?;
+    line.push(b'\n');
+    Ok(line)
 }
 
 /// The stand-in, shared.
@@ -230,4 +290,48 @@ impl Drop for Locked<'_> {
 pub fn now_us() -> i64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::Wanted;
+    use crate::order::{Kind, Side};
+    use crate::rules;
+
+    fn dec(text: &str) -> Decimal {
+        text.parse().unwrap()
+    }
+
+    fn wanted(side: Side, price: Option<&str>) -> Wanted {
+        let (symbol, kind) = ("BTCUSDT".to_owned(), if price.is_some() { Kind::Limit } else { Kind::Market });
+        let (qty, price) = (Some(dec("0.5")), price.map(dec));
+        Wanted { symbol, side, kind, qty, quote_qty: None, price, client_id: None, is_foreign: false }
+    }
+
+    #[test]
+    fn the_kept_changes_add_up_to_the_books_and_a_torn_last_line_was_told_to_nobody() {
+        let dir = std::env::temp_dir().join(format!("mexc-sim-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("books");
+        let mut exchange = Exchange::new(rules::listed());
+        exchange.account.add("USDT", dec("10000"));
+        exchange.on_script("BTCUSDT", dec("100"), dec("100.10"), dec("100"), 0).unwrap();
+        let mut kept = Kept::begin(path.clone(), &exchange).unwrap();
+        for step in 0..30_i64 {
+            exchange.events.clear();
+            match step % 3 {
+                0 => exchange.place(wanted(Side::Buy, Some("99")), step).map(|_| ()).unwrap(),
+                1 => exchange.place(wanted(Side::Buy, None), step).map(|_| ()).unwrap(),
+                _ => exchange.on_print("BTCUSDT", dec("98.90"), dec("0.3"), Side::Sell, step),
+            }
+            let trades = exchange.trades.len();
+            kept.append(&exchange.change(kept.trades), trades).unwrap();
+        }
+        let json = |exchange: &Exchange| serde_json::to_value(exchange.whole()).unwrap();
+        assert_eq!(json(&Kept::restore(&path).unwrap()), json(&exchange));
+        kept.file.write_all(b"{\"account\":").unwrap();
+        assert_eq!(json(&Kept::restore(&path).unwrap()), json(&exchange));
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 }
