@@ -21,6 +21,14 @@ fuzz *seconds:
 random-faults *orders="10000":
     CDB_ORDERS={{orders}} cargo test --locked -p cdb_tests --test it random_faults -- --nocapture
 
+# The sending path by seed, many times.
+sim runs="30000":
+    CDB_SIM_RUNS={{runs}} cargo test --locked -p cdb_tests --test sim -- --nocapture
+
+# Emergency stops in the middle of bursts.
+stops trials="1000":
+    CDB_STOP_TRIALS={{trials}} cargo test --locked -p cdb_tests --test it middle_of_a_burst -- --nocapture
+
 # Rounds of trouble, one kind after the other, and the table of what was broken.
 soak rounds="208" seed="1":
     cargo build --locked --workspace --bins

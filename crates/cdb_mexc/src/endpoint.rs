@@ -78,6 +78,10 @@ pub struct Budgets {
     pub rest_per_second: u32,
     /// Weight per endpoint in any 10 seconds.
     pub endpoint_weight_per_10_seconds: u32,
+    /// Readings of the account, and likewise batches, in any second.
+    pub account_per_second: u32,
+    /// Stream connections opened in any 10 seconds.
+    pub streams_per_10_seconds: u32,
 }
 
 impl Default for Budgets {
@@ -88,6 +92,8 @@ impl Default for Budgets {
             new_orders_per_second: 8,
             rest_per_second: 15,
             endpoint_weight_per_10_seconds: 240,
+            account_per_second: 2,
+            streams_per_10_seconds: 8,
         }
     }
 }
@@ -215,30 +221,21 @@ impl Endpoint {
             Self::NewOrder | Self::TestOrder => {
                 take("orders_1s", budgets.orders_per_second, 1_000, 1);
                 take("orders_10s", budgets.orders_per_10_seconds, 10_000, 1);
-                list.push(Budget {
-                    name: "new_orders_1s".to_owned(),
-                    limit: budgets.new_orders_per_second,
-                    window_ms: 1_000,
-                    weight: 1,
-                });
+                whole("new_orders_1s", budgets.new_orders_per_second, 1_000, &mut list);
             }
             Self::BatchOrders => {
                 take("orders_1s", budgets.orders_per_second, 1_000, 1);
                 take("orders_10s", budgets.orders_per_10_seconds, 10_000, 1);
-                list.push(Budget { name: "batch_1s".to_owned(), limit: 2, window_ms: 1_000, weight: 1 });
+                whole("batch_1s", budgets.account_per_second, 1_000, &mut list);
             }
             Self::CancelOrder | Self::CancelOpenOrders => {
                 take("orders_1s", budgets.orders_per_second, 1_000, 1);
                 take("orders_10s", budgets.orders_per_10_seconds, 10_000, 1);
             }
-            // The exchange takes 2 calls a second here, whoever asks.
-            Self::Account => {
-                list.push(Budget { name: "account_1s".to_owned(), limit: 2, window_ms: 1_000, weight: 1 });
-            }
+            // The exchange takes so many calls a second here, whoever asks.
+            Self::Account => whole("account_1s", budgets.account_per_second, 1_000, &mut list),
             // Far fewer than the 10 connections that the exchange allows, even while the old ones linger.
-            Self::Stream => {
-                list.push(Budget { name: "streams_10s".to_owned(), limit: 8, window_ms: 10_000, weight: 1 });
-            }
+            Self::Stream => whole("streams_10s", budgets.streams_per_10_seconds, 10_000, &mut list),
             Self::Time
             | Self::ExchangeInfo
             | Self::BookTicker
@@ -257,6 +254,11 @@ impl Endpoint {
         }
         list
     }
+}
+
+/// A budget that everybody may use up.
+fn whole(name: &str, limit: u32, window_ms: i64, list: &mut Vec<Budget>) {
+    list.push(Budget { name: name.to_owned(), limit, window_ms, weight: 1 });
 }
 
 /// How far a priority may fill a budget: the rest is kept for those above it. A tenth, at least 1, for cancels; as

@@ -186,5 +186,7 @@ fn budgets(environment: &mut Environment, mode: Mode) -> Budgets {
         new_orders_per_second: budget("RATE_NEW_ORDERS_PER_SECOND", defaults.new_orders_per_second),
         rest_per_second: budget("RATE_REST_PER_SECOND", defaults.rest_per_second),
         endpoint_weight_per_10_seconds: budget("RATE_WEIGHT_PER_10_SECONDS", defaults.endpoint_weight_per_10_seconds),
+        account_per_second: budget("RATE_ACCOUNT_PER_SECOND", defaults.account_per_second),
+        streams_per_10_seconds: budget("RATE_STREAMS_PER_10_SECONDS", defaults.streams_per_10_seconds),
     }
 }
