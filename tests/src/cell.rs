@@ -361,6 +361,15 @@ impl Cell {
         ids.filter(|id| !has_ended(id)).map(str::to_owned).collect()
     }
 
+    /// Whether the stand-in is there.
+    ///
+    /// # Panics
+    /// The cell has none.
+    pub async fn exchange_answers(&self) -> bool {
+        let url = format!("{}/budget", self.description()["exchange"]["admin_url"].as_str().expect("a stand-in"));
+        self.http.get(url).send().await.is_ok()
+    }
+
     /// Asks the stand-in's admin interface.
     ///
     /// # Panics

@@ -294,8 +294,15 @@ fn newest_audit_file(cell: &Cell) -> u64 {
 /// Waits until every approved order has ended; what rests is cancelled. Of two executors one stands by, which the cell's
 /// status takes for trouble.
 async fn settle(cell: &Cell, seed: u64, has_second: bool) -> Vec<String> {
-    cell.tell("/faults", &json!([])).await;
     let begun = Instant::now();
+    // The stand-in may have been killed a moment ago.
+    while !cell.exchange_answers().await {
+        if begun.elapsed() > SETTLE {
+            return vec![format!("the stand-in does not answer after {SETTLE:?}")];
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    cell.tell("/faults", &json!([])).await;
     let mut round = 0;
     loop {
         let is_connected = cell.is_connected().await;
