@@ -361,6 +361,30 @@ mod tests {
     }
 
     #[test]
+    fn each_stage_is_a_configuration_without_contradiction_and_none_is_tighter_than_the_one_before() {
+        let stages = [
+            include_str!("../../../deploy/limits/initial.env"),
+            include_str!("../../../deploy/limits/week.env"),
+            include_str!("../../../deploy/limits/month.env"),
+        ];
+        let read = |text: &str| {
+            let lines = text.lines().filter(|line| !line.starts_with('#'));
+            let variables = lines.map(|line| line.split_once('=').unwrap());
+            let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+            Limits::from_variables(&variables).unwrap().0
+        };
+        let stages = stages.map(read);
+        for pair in stages.windows(2) {
+            let [before, after] = pair else { panic!("a pair") };
+            assert!(after.max_position_size_usd >= before.max_position_size_usd);
+            assert!(after.max_order_size_usd >= before.max_order_size_usd);
+            assert!(after.max_daily_orders >= before.max_daily_orders);
+            assert!(after.max_daily_notional_usd >= before.max_daily_notional_usd);
+            assert!(after.allowed_symbols.is_superset(&before.allowed_symbols));
+        }
+    }
+
+    #[test]
     fn the_defaults_of_the_design_are_readable_and_consistent() {
         let (limits, settings) = Limits::from_variables(&env(&[])).unwrap();
         assert_eq!(limits.max_order_size_usd, Notional::parse("500").unwrap());

@@ -58,6 +58,37 @@ pub struct Figures {
     pub drawdown: Decimal,
 }
 
+/// How near a loss has come to its limit: an operator is warned at 60 % and at 80 % of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Nearness {
+    /// Below 60 %.
+    #[default]
+    Far,
+    /// From 60 % on.
+    Sixty,
+    /// From 80 % on.
+    Eighty,
+    /// The limit itself, which opens the breaker.
+    Reached,
+}
+
+impl Nearness {
+    /// Of a loss to its limit, both as shares.
+    #[must_use]
+    pub fn of(loss: Decimal, limit: Decimal) -> Self {
+        let part = |tenths: i64| limit.saturating_mul(Decimal::new(tenths, 1));
+        if loss >= limit {
+            Self::Reached
+        } else if loss >= part(8) {
+            Self::Eighty
+        } else if loss >= part(6) {
+            Self::Sixty
+        } else {
+            Self::Far
+        }
+    }
+}
+
 impl DayResult {
     /// Begins the books, or a new day: `opening` is what is held, `equity` what it is worth.
     #[must_use]
@@ -205,6 +236,21 @@ mod tests {
         let mut rebased = result.rebased(opening, Notional::parse("950").unwrap());
         let figures = rebased.figures(|_| Some(price("50"))).unwrap();
         assert_eq!((figures.daily_loss, figures.drawdown), (dec("0"), dec("0")));
+    }
+
+    #[test]
+    fn warnings_come_at_sixty_and_at_eighty_percent_of_a_limit_exactly() {
+        for (loss, expected) in [
+            ("0", Nearness::Far),
+            ("0.02999", Nearness::Far),
+            ("0.03", Nearness::Sixty),
+            ("0.03999", Nearness::Sixty),
+            ("0.04", Nearness::Eighty),
+            ("0.04999", Nearness::Eighty),
+            ("0.05", Nearness::Reached),
+        ] {
+            assert_eq!(Nearness::of(dec(loss), dec("0.05")), expected, "{loss}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use cdb_core::event::{Event, EventType};
 use cdb_core::fields::FieldFault;
 use cdb_core::gate::Permit;
 use cdb_core::ids::{StrategyId, Symbol};
+use cdb_core::pnl::Nearness;
 use cdb_core::reason::Reason;
 use cdb_core::report::Execution;
 use cdb_core::time::Timestamp;
@@ -65,6 +66,8 @@ struct Leader<'a> {
     is_stop_unclear: bool,
     /// What another service reports and the breaker heeds.
     condition: Option<breaker::Cause>,
+    /// How near daily loss and drawdown were when an operator was last warned.
+    warned: [Nearness; 2],
     observer: &'a mut Observer,
 }
 
@@ -175,6 +178,7 @@ pub async fn term(
         stop_memory: StopMemory::open(&config.state_dir)?,
         is_stop_unclear: false,
         condition: None,
+        warned: [Nearness::Far; 2],
         observer,
     };
     let outcome = leader.lead(bus, &lease, health, executions_after, &mut shutdown).await;
@@ -375,12 +379,47 @@ impl Leader<'_> {
         self.obey_operator(now).await?;
         let change = self.desk.watch_losses(now);
         self.on_breaker_change(change).await?;
+        self.warn_of_losses(now).await?;
         self.look_at_stops(false).await?;
         self.renew_permit().await?;
         self.read_market().await?;
         self.desk.prune(now);
         self.observer.beat(&self.desk, now);
         heartbeat::beat(&mut self.redis, self.config.service.service, Some(true), LEASE_TTL_MS).await?;
+        Ok(())
+    }
+
+    /// Warns once each time that a loss comes nearer to its limit.
+    async fn warn_of_losses(&mut self, now: Timestamp) -> anyhow::Result<()> {
+        let Some(figures) = self.desk.figures() else { return Ok(()) };
+        let limits = self.desk.limits();
+        let losses = [
+            ("daily_loss_pct", figures.daily_loss, limits.max_daily_loss_pct),
+            ("drawdown_pct", figures.drawdown, limits.max_drawdown_pct),
+        ];
+        for (index, (rule, loss, limit)) in losses.into_iter().enumerate() {
+            let nearness = Nearness::of(loss, limit);
+            // Told again only after the loss has been well below: a loss that trembles around 60 % is one warning.
+            if loss.saturating_add(loss) < limit {
+                self.warned[index] = Nearness::Far;
+            }
+            if nearness <= self.warned[index] {
+                continue;
+            }
+            self.warned[index] = nearness;
+            let share = match nearness {
+                Nearness::Sixty => "60 %",
+                Nearness::Eighty => "80 %",
+                // The limit itself opens the breaker, which says so.
+                Nearness::Far | Nearness::Reached => continue,
+            };
+            let reason = format!("{rule} has reached {share} of its limit: {loss} of {limit}");
+            tracing::warn!(reason, "loss warning");
+            let detail = serde_json::json!({"rule": rule, "level": "warning", "value": loss, "limit": limit});
+            let service = self.config.service.service;
+            let event = Event::by_service(EventType::AlertRaised, service, reason, detail, now);
+            cdb_io::events::publish(&mut self.redis, &event).await?;
+        }
         Ok(())
     }
 

@@ -5,14 +5,20 @@ use std::collections::BTreeMap;
 use cdb_core::breaker;
 use cdb_core::desk::{Decided, Desk, Stops};
 use cdb_core::event::{Event, EventType};
+use cdb_core::pnl::Figures;
 use cdb_core::reason::Reason;
 use cdb_core::time::Timestamp;
 use cdb_io::bus::Entry;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use rust_decimal::Decimal;
 use serde_json::json;
 
 use crate::config::Config;
 use crate::data_set::DataSet;
+
+/// Limits that fill up over time.
+const USED: [&str; 5] =
+    ["MAX_OPEN_ORDERS", "MAX_DAILY_ORDERS", "MAX_DAILY_NOTIONAL_USD", "MAX_DAILY_LOSS_PCT", "MAX_DRAWDOWN_PCT"];
 
 /// Metrics and logs of this service.
 pub struct Observer {
@@ -29,6 +35,7 @@ pub struct Observer {
     state_lost: IntGauge,
     daily_loss: IntGauge,
     drawdown: IntGauge,
+    used: IntGaugeVec,
 }
 
 impl Observer {
@@ -54,6 +61,21 @@ impl Observer {
         let breaker =
             IntGaugeVec::new(Opts::new("cdb_risk_breaker_state", "1 for the breaker's position"), &["state"])?;
         registry.register(Box::new(breaker.clone()))?;
+        let limits = GaugeVec::new(Opts::new("cdb_risk_limit", "The limits in force that are numbers"), &["limit"])?;
+        registry.register(Box::new(limits.clone()))?;
+        for setting in &config.settings {
+            if let Ok(value) = setting.value.parse() {
+                limits.with_label_values(&[setting.name]).set(value);
+            }
+        }
+        let used = IntGaugeVec::new(
+            Opts::new("cdb_risk_limit_used_ppm", "How much of a limit is used, millionths; the rest is headroom"),
+            &["limit"],
+        )?;
+        registry.register(Box::new(used.clone()))?;
+        for limit in USED {
+            used.with_label_values(&[limit]).set(0);
+        }
         let build = IntGaugeVec::new(Opts::new("cdb_risk_build_info", "Always 1"), &["build", "mode", "limits_hash"])?;
         registry.register(Box::new(build.clone()))?;
         build.with_label_values(&[cdb_io::config::BUILD, config.service.mode.as_str(), &config.limits_hash]).set(1);
@@ -74,6 +96,7 @@ impl Observer {
             drawdown: gauge("cdb_risk_drawdown_ppm", "Fall from the peak, millionths of the equity there")?,
             state_lost: gauge("cdb_risk_state_lost", "1 when nothing is approved for want of history")?,
             breaker,
+            used,
             registry,
         })
     }
@@ -146,6 +169,26 @@ impl Observer {
         }
     }
 
+    /// How much of each limit is used that fills up over time.
+    fn used(&self, desk: &Desk, now: Timestamp) {
+        let (limits, day) = (desk.limits(), desk.day(now));
+        let whole = |count: u64| Decimal::from(count);
+        let share = |part: Decimal, of: Decimal| part.checked_div(of).unwrap_or(Decimal::ONE);
+        let open = u64::try_from(desk.portfolio().orders().len()).unwrap_or(u64::MAX);
+        let figures = desk.figures();
+        let loss = |of: fn(&Figures) -> Decimal| figures.as_ref().map(of).unwrap_or_default();
+        let values = [
+            share(whole(open), whole(limits.max_open_orders)),
+            share(whole(day.orders), whole(limits.max_daily_orders)),
+            share(day.notional.decimal(), limits.max_daily_notional_usd.decimal()),
+            share(loss(|figures| figures.daily_loss), limits.max_daily_loss_pct),
+            share(loss(|figures| figures.drawdown), limits.max_drawdown_pct),
+        ];
+        for (limit, value) in USED.iter().zip(values) {
+            self.used.with_label_values(&[limit]).set(cdb_core::money::millionths(value));
+        }
+    }
+
     /// Gauges of the moment.
     pub fn beat(&self, desk: &Desk, now: Timestamp) {
         let position = match desk.breaker().state() {
@@ -163,5 +206,6 @@ impl Observer {
             self.drawdown.set(cdb_core::money::millionths(figures.drawdown));
         }
         self.state_lost.set(i64::from(desk.state_lost().is_some()));
+        self.used(desk, now);
     }
 }
