@@ -33,6 +33,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 const STEADY: Duration = Duration::from_secs(60);
 /// How often the listen key is extended; it lives for 60 minutes (exchange API §10).
 const EXTEND_EVERY: Duration = Duration::from_secs(30 * 60);
+/// A key that was not extended for this long is given up.
+const EXTENDED_MAX: Duration = Duration::from_secs(50 * 60);
 /// Pause before a key that could not be extended is extended again.
 const EXTEND_AGAIN: Duration = Duration::from_secs(60);
 /// How long a message about an unknown order is kept before the order counts as not ours.
@@ -191,6 +193,7 @@ impl UserStream {
         self.crew.spawn("catch-up", async move { tracker.sweep().await });
         self.book.activity.send_modify(|count| *count += 1);
         let mut extend_at = Instant::now() + EXTEND_EVERY;
+        let mut extended_at = Instant::now();
         let mut strays: VecDeque<(Instant, Push)> = VecDeque::new();
         loop {
             let next_stray = strays.front().map(|(due, _)| *due);
@@ -225,7 +228,12 @@ impl UserStream {
                 () = sleep_until(extend_at) => {
                     let extend = async |client: &cdb_mexc::client::Client, stamp| client.extend_listen_key(&key, stamp).await;
                     extend_at = Instant::now() + match self.venue.call(Endpoint::ListenKey, Priority::Query, extend).await? {
-                        Ok(()) => EXTEND_EVERY,
+                        Ok(()) => {
+                            extended_at = Instant::now();
+                            EXTEND_EVERY
+                        }
+                        // It lapses at 60 minutes without a word: a new one before that.
+                        Err(_) if extended_at.elapsed() > EXTENDED_MAX => return Ok(StreamEnd::NoListenKey),
                         Err(trouble) if trouble.meaning == Meaning::NoListenKey => return Ok(StreamEnd::NoListenKey),
                         Err(trouble) => {
                             tracing::warn!(text = trouble.text, "the listen key could not be extended");

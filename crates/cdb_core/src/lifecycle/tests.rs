@@ -90,6 +90,52 @@ fn a_fill_after_the_cancel_grows_cum_qty_and_leaves_it_canceled() {
     assert_eq!(reports[2], (ExecType::Trade, OrdStatus::Canceled, "0.001".into()));
 }
 
+/// FL-MX-17: the answer to a create has no status and no executed quantity, and none is assumed.
+#[test]
+fn fl_mx_17_an_acknowledgement_is_an_open_order_with_nothing_filled() {
+    let mut order = tracked();
+    let reports = history(&mut order, vec![accepted()]);
+    assert_eq!(reports, [(ExecType::New, OrdStatus::New, "0".into())]);
+    assert!(!order.is_settled());
+}
+
+/// FL-US-03: FILLED, then an older PARTIALLY_FILLED, then an older NEW.
+#[test]
+fn fl_us_03_a_state_that_runs_backwards_changes_nothing() {
+    let mut order = tracked();
+    history(&mut order, vec![found(VenueStatus::Filled, "0.003"), fill("1", "0.003")]);
+    assert_eq!((order.status, order.is_settled()), (OrdStatus::Filled, true));
+    let stale = vec![found(VenueStatus::PartiallyFilled, "0.001"), found(VenueStatus::New, "0")];
+    assert_eq!(history(&mut order, stale), []);
+    assert_eq!((order.status, order.cum_qty.to_string().as_str()), (OrdStatus::Filled, "0.003"));
+    // The same before its fill is known: what an older message says less does not undo the end.
+    let mut order = tracked();
+    let backwards = vec![found(VenueStatus::Filled, "0.003"), found(VenueStatus::PartiallyFilled, "0.001")];
+    history(&mut order, backwards);
+    assert!(order.has_missing_fills());
+    history(&mut order, vec![fill("1", "0.003")]);
+    assert_eq!(order.status, OrdStatus::Filled);
+}
+
+/// FL-US-04: deals and order updates both carry the quantity, and each comes twice.
+#[test]
+fn fl_us_04_a_fill_told_twice_and_in_two_ways_is_one_fill() {
+    let mut order = tracked();
+    let reports = history(
+        &mut order,
+        vec![
+            fill("t-1", "0.001"),
+            found(VenueStatus::PartiallyFilled, "0.001"),
+            fill("t-1", "0.001"),
+            found(VenueStatus::PartiallyFilled, "0.001"),
+            fill("t-2", "0.002"),
+            found(VenueStatus::Filled, "0.003"),
+        ],
+    );
+    assert_eq!(reports.iter().filter(|report| report.0 == ExecType::Trade).count(), 2);
+    assert_eq!((order.status, order.cum_qty.to_string().as_str()), (OrdStatus::Filled, "0.003"));
+}
+
 #[test]
 fn an_end_waits_for_the_fills_that_belong_to_it() {
     let mut order = tracked();
