@@ -64,6 +64,21 @@ async fn a_clock_that_was_set_is_measured_again_after_the_first_refusal() {
 }
 
 #[tokio::test]
+async fn an_order_that_the_exchange_calls_filled_is_taken_as_executed_and_not_as_ordered() {
+    let cell = Cell::start().await;
+    cell.tell("/uncertain", &json!({"market_filled_pct": 90})).await;
+    for is_silent in [false, true] {
+        cell.tell("/switches", &json!({"stream_is_silent": is_silent})).await;
+        let id = format!("short-{is_silent}");
+        ends_as(&cell, &id, "Filled").await;
+        let executed = cell.reports().await[&id].last().unwrap()["cum_qty"].as_str().unwrap().to_owned();
+        assert_eq!(executed.trim_end_matches('0'), "0.0009");
+    }
+    let output = cell.cdb(&["reconcile"]);
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[tokio::test]
 async fn a_body_of_ten_megabytes_a_firewall_page_and_broken_connections_leave_no_order_unknown() {
     let cell = Cell::start().await;
     let faults = [

@@ -50,6 +50,8 @@ pub struct Uncertain {
     pub fee_in: String,
     /// Trade ids of the stream are those of `myTrades`; otherwise they are others.
     pub stream_ids_are_rest_ids: bool,
+    /// A MARKET order sized by quantity is called FILLED after this share of it, per cent.
+    pub market_filled_pct: u32,
 }
 
 impl Default for Uncertain {
@@ -59,6 +61,7 @@ impl Default for Uncertain {
             refuse_crossing_maker: false,
             fee_in: "quote".to_owned(),
             stream_ids_are_rest_ids: false,
+            market_filled_pct: 100,
         }
     }
 }
@@ -290,6 +293,13 @@ impl Exchange {
             }
             return;
         }
+        let wanted = match order.kind {
+            Kind::Market => {
+                let share = Decimal::new(i64::from(self.uncertain.market_filled_pct), 2);
+                (order.qty * share).trunc_with_scale(info.base_asset_precision)
+            }
+            Kind::Limit | Kind::LimitMaker | Kind::ImmediateOrCancel | Kind::FillOrKill => order.qty,
+        };
         let market = self.markets.get(&order.symbol).cloned().unwrap_or_default();
         let levels = market.liquidity(order.side, order.price, info.tick());
         if order.kind == Kind::FillOrKill && levels.iter().map(|(_, qty)| *qty).sum::<Decimal>() < order.qty {
@@ -301,7 +311,7 @@ impl Exchange {
             let left = if is_sized_in_quote {
                 ((order.quote_qty - order.executed_quote) / price).trunc_with_scale(info.base_asset_precision)
             } else {
-                order.qty - order.executed
+                wanted - order.executed
             };
             let qty = left.min(available.trunc_with_scale(info.base_asset_precision));
             if left.is_zero() {
@@ -323,7 +333,7 @@ impl Exchange {
                 ((order.quote_qty - order.executed_quote) / order.price).trunc_with_scale(info.base_asset_precision);
             left.is_zero() && !order.executed.is_zero()
         } else {
-            order.executed == order.qty
+            order.executed == wanted
         };
         if is_complete {
             self.finish(id, Status::Filled, now);
