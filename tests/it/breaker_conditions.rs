@@ -44,13 +44,15 @@ async fn cell_with(settings: &str) -> Cell {
 }
 
 #[tokio::test]
-async fn a_ban_opens_it_and_nothing_is_sent_until_the_ban_is_over() {
+async fn a_ban_opens_it_and_nothing_is_sent_until_the_ban_is_over_whoever_restarts() {
     let cell = cell_with("").await;
     let fault = json!({"kind": "refuse", "status": 418, "retry_after_s": 6});
     cell.tell("/faults", &json!([{"endpoint": "GET account", "count": 1, "fault": fault}])).await;
     opens_because_of(&cell, "exchange_ban").await;
     let events = cell.stream("cdb:events").await;
     assert!(events.iter().any(|event| event["type"] == "banned"), "{events:?}");
+    // Another process keeps to it as well.
+    cell.kill("cdb_execution");
     let requests = cell.admin("/requests").await;
     let all = requests.as_array().unwrap();
     let banned_at = all.iter().find(|request| request["status"] == 418).unwrap()["at_us"].as_i64().unwrap();
