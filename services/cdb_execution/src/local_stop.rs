@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -41,13 +42,15 @@ const REASON_MAX: usize = 500;
 pub struct LocalStop {
     file: Arc<Path>,
     reason: Arc<watch::Sender<Option<String>>>,
+    /// The file could not be written: this process stays stopped whatever the file says.
+    is_unwritten: Arc<AtomicBool>,
 }
 
 impl LocalStop {
     /// As the file says now. Made before anything is sent.
     pub fn open(file: PathBuf) -> Self {
         let reason = read(&file);
-        Self { file: file.into(), reason: Arc::new(watch::Sender::new(reason)) }
+        Self { file: file.into(), reason: Arc::new(watch::Sender::new(reason)), is_unwritten: Arc::default() }
     }
 
     /// Whether nothing may be sent.
@@ -61,9 +64,12 @@ impl LocalStop {
     /// The file cannot be written: this process is stopped all the same.
     pub fn set(&self, reason: &str) -> anyhow::Result<()> {
         let reason: String = reason.chars().filter(|c| !c.is_control()).take(REASON_MAX).collect();
+        // Before the file is written: a look in between must not take the stop back.
+        self.is_unwritten.store(true, Ordering::SeqCst);
         self.reason.send_replace(Some(reason.clone()));
-        durable_file::replace(&self.file, reason.as_bytes())
-            .with_context(|| format!("writing CDB_STOP_FILE {}", self.file.display()))
+        let written = durable_file::replace(&self.file, reason.as_bytes());
+        self.is_unwritten.store(written.is_err(), Ordering::SeqCst);
+        written.with_context(|| format!("writing CDB_STOP_FILE {}", self.file.display()))
     }
 
     /// Watches file and signal for as long as the process lives; each change is recorded.
@@ -118,13 +124,12 @@ impl LocalStop {
     /// The file is the truth; what it says is the reason.
     fn look(&self) {
         let reason = read(&self.file);
+        if reason.is_none() && self.is_unwritten.load(Ordering::SeqCst) {
+            return;
+        }
         self.reason.send_if_modified(|known| {
-            // A stop that could not be written to the file ends with the process, never by itself.
-            let is_unwritten = reason.is_none() && known.is_some() && !self.file.parent().is_some_and(Path::is_dir);
-            let is_change = *known != reason && !is_unwritten;
-            if is_change {
-                known.clone_from(&reason);
-            }
+            let is_change = *known != reason;
+            known.clone_from(&reason);
             is_change
         });
     }
@@ -224,5 +229,41 @@ async fn stop(State(endpoint): State<Endpoint>, headers: HeaderMap, body: String
         Err(error) => {
             (StatusCode::INTERNAL_SERVER_ERROR, format!("stopped until this process ends: {error:#}\n")).into_response()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("cdb-stop-{}-{name}", std::process::id()))
+    }
+
+    #[test]
+    fn a_stop_outlives_the_process_and_ends_with_its_file() {
+        let path = file("lasting");
+        LocalStop::open(path.clone()).set("drill\nwith a line break").unwrap();
+        let next = LocalStop::open(path.clone());
+        assert_eq!(next.reason.borrow().as_deref(), Some("drillwith a line break"));
+        std::fs::remove_file(&path).unwrap();
+        next.look();
+        assert!(!next.is_set());
+    }
+
+    #[test]
+    fn a_stop_that_could_not_be_written_does_not_end_by_itself() {
+        let stop = LocalStop::open(file("nowhere").join("below").join("stop"));
+        assert!(stop.set("drill").is_err());
+        stop.look();
+        assert!(stop.is_set());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_stops() {
+        let path = file("directory");
+        std::fs::create_dir_all(&path).unwrap();
+        assert!(LocalStop::open(path.clone()).is_set());
+        std::fs::remove_dir(&path).unwrap();
     }
 }
