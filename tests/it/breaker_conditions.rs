@@ -64,6 +64,28 @@ async fn a_ban_opens_it_and_nothing_is_sent_until_the_ban_is_over_whoever_restar
 }
 
 #[tokio::test]
+async fn half_open_lets_exactly_one_of_a_hundred_parallel_orders_through() {
+    let cell = cell_with("").await;
+    let ban = json!({"kind": "refuse", "status": 418, "retry_after_s": 1});
+    cell.tell("/faults", &json!([{"endpoint": "GET account", "count": 1, "fault": ban}])).await;
+    cell.until("it is half open", async || cell.status().await["breaker"]["state"] == "half_open").await;
+    // The probe is under way for longer than it takes to decide a hundred orders.
+    let slow = json!({"kind": "delay_after", "delay_ms": 3_000});
+    cell.tell("/switches", &json!({"stream_is_silent": true})).await;
+    cell.tell("/faults", &json!([{"endpoint": "POST order", "count": 1, "fault": slow}])).await;
+    cell.until("prices are fresh again", async || cell.http("cdb_risk", "/readyz").await == "ready\n").await;
+    let orders: Vec<String> = (0..100).map(|n| market_buy(&format!("p-{n}"), "0.0003").to_string()).collect();
+    futures_util::future::join_all(orders.iter().map(|order| cell.put(order))).await;
+    cell.until("all are answered", async || cell.length_of("cdb:verdicts").await == 100).await;
+    let verdicts = cell.stream("cdb:verdicts").await;
+    let approved = verdicts.iter().filter(|verdict| verdict["decision"] == "approved").count();
+    let refused = verdicts.iter().filter(|verdict| verdict["reason"] == "circuit_open").count();
+    assert_eq!((approved, refused), (1, 99));
+    cell.until("the probe closes it", async || cell.status().await["breaker"]["state"] == "closed").await;
+    assert_eq!(cell.posts().await.len(), 1);
+}
+
+#[tokio::test]
 async fn a_clock_far_off_opens_it_and_nothing_is_signed_meanwhile() {
     let cell = cell_with("").await;
     cell.tell("/switches", &json!({"clock_skew_ms": -60_000})).await;
