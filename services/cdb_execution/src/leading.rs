@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use cdb_core::event::{Event, EventType};
 use cdb_core::ids::EntryId;
 use cdb_core::report::Source;
-use cdb_core::sending::Sending;
+use cdb_core::sending::{SEND_DEADLINE_MS, Sending};
 use cdb_core::verdict::{ApprovedCancel, ApprovedOrder, BadVerdict, VerdictKey, Verified, verify};
 use cdb_io::audit_log::AuditLog;
 use cdb_io::bus::{self, Bus, Entry, Left, keys};
@@ -227,6 +227,8 @@ async fn lead(
 
     let handed_on = Mutex::default();
     let intake = Intake { process, handed_on, redis: redis.clone(), gatekeeper };
+    // What a former leader was granted and has not recorded yet is on record after this, or is never sent.
+    tokio::time::sleep(Duration::from_millis(u64::try_from(SEND_DEADLINE_MS)?)).await;
     let pending = intake.pending(Duration::ZERO).await?;
     let approved: Vec<ApprovedOrder> = pending.iter().filter_map(|(_, verified)| approved_order(verified)).collect();
     let Recovered { unsettled, known, baseline } =

@@ -30,6 +30,8 @@ use crate::observe::Observer;
 /// Longest wait for a rate slot of a call that is not an order.
 const SLOT_WAIT_MAX: Duration = Duration::from_secs(30);
 
+/// A grant older than this is not used.
+const GRANT_MAX: Duration = Duration::from_millis(500);
 /// Pages of fills read at one time at most.
 const PAGES_MAX: usize = 100;
 /// How often the exchange's clock is measured.
@@ -155,12 +157,15 @@ impl Venue {
         {
             return Ok(Err(Trouble { meaning: Meaning::Unknown, status: None, text: fault.to_string() }));
         }
-        let nonce = uuid::Uuid::now_v7().simple().to_string();
+        let mut nonce = uuid::Uuid::now_v7().simple().to_string();
         let budgets = endpoint.budgets(priority, &self.budgets);
         let deadline = Instant::now() + SLOT_WAIT_MAX;
         loop {
+            let asked_at = Instant::now();
             match self.gatekeeper.ask(&nonce, &budgets, None).await? {
-                Answer::Granted(_) => break,
+                Answer::Granted(_) if asked_at.elapsed() <= GRANT_MAX => break,
+                // Paused meanwhile: the slot may be free by the time the request arrives.
+                Answer::Granted(_) => nonce = uuid::Uuid::now_v7().simple().to_string(),
                 Answer::Wait(ms) => {
                     let wait = Duration::from_millis(u64::try_from(ms).unwrap_or(0));
                     if Instant::now() + wait > deadline {
