@@ -1,8 +1,10 @@
 //! A bare Redis of its own, on a free port, without users: for the scripts alone.
 
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use cdb_core::secret::Secret;
 use cdb_io::bus::Bus;
 use cdb_io::config::RedisConfig;
 use tempfile::TempDir;
@@ -31,6 +33,14 @@ impl RedisServer {
         Self::start_with(&["--appendonly", "yes", "--appendfsync", "everysec"]).await
     }
 
+    /// Starts one whose users are those of an ACL file.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub async fn start_with_users(acl_file: &Path) -> Self {
+        Self::start_with(&["--appendonly", "no", "--aclfile", acl_file.to_str().expect("a readable path")]).await
+    }
+
     async fn start_with(options: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let port = super::cell::free_ports(1);
@@ -57,6 +67,17 @@ impl RedisServer {
     pub async fn bus(&self) -> Bus {
         let config = RedisConfig { host: "127.0.0.1".into(), port: self.port, user: "default".into(), password: None };
         Bus::connect(&config).await.expect("the test's Redis answers")
+    }
+}
+
+impl RedisServer {
+    /// Connects to it as one of its users.
+    ///
+    /// # Errors
+    /// It refuses that user.
+    pub async fn bus_as(&self, user: &str, password: Secret) -> anyhow::Result<Bus> {
+        let (host, password) = ("127.0.0.1".into(), Some(password));
+        Bus::connect(&RedisConfig { host, port: self.port, user: user.into(), password }).await
     }
 }
 
