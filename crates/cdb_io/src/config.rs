@@ -136,8 +136,11 @@ pub struct RedisConfig {
     pub password: Option<Secret>,
 }
 
-/// The build that runs, for heartbeats, audit records and metrics.
-pub const BUILD: &str = env!("CARGO_PKG_VERSION");
+/// The build that runs, for heartbeats, audit records and metrics: the commit when the build was told it.
+pub const BUILD: &str = match option_env!("CDB_BUILD_ID") {
+    Some(id) => id,
+    None => env!("CARGO_PKG_VERSION"),
+};
 
 impl ServiceConfig {
     /// Reads what every service needs; faults are noted in `environment`.

@@ -13,4 +13,5 @@ pub mod conditions; // what the breaker must heed, reported
 pub mod events; // what happened to the desk, published
 pub mod telemetry; // logs
 pub mod health; // progress, readiness, metrics over HTTP
+pub mod healthcheck; // the same, asked for by the program itself
 pub mod supervise; // a task that ends ends the process; SIGTERM drains

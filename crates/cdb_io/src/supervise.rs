@@ -1,9 +1,11 @@
 //! A task that ends, errs or panics ends the process; SIGTERM and SIGINT ask for a drain.
 
 use std::future::Future;
+use std::io;
 use std::process::ExitCode;
 
-use tokio::signal::unix::{SignalKind, signal};
+use anyhow::Context as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -29,11 +31,14 @@ impl Shutdown {
 pub struct Tasks {
     set: JoinSet<(&'static str, anyhow::Result<()>)>,
     asked: watch::Sender<bool>,
+    signals: io::Result<[Signal; 2]>,
 }
 
 impl Default for Tasks {
     fn default() -> Self {
-        Self { set: JoinSet::new(), asked: watch::Sender::new(false) }
+        // Heard from here on: the first process of a container has no default for a signal, it would just not end.
+        let signals = signal(SignalKind::terminate()).and_then(|first| Ok([first, signal(SignalKind::interrupt())?]));
+        Self { set: JoinSet::new(), asked: watch::Sender::new(false), signals }
     }
 }
 
@@ -49,13 +54,28 @@ impl Tasks {
         self.set.spawn(async move { (name, task.await) });
     }
 
+    /// What has to be had before any task can start; `None` when a signal asks for the end first.
+    ///
+    /// # Errors
+    /// Signals cannot be heard.
+    pub async fn before<T>(&mut self, needed: impl Future<Output = T>) -> anyhow::Result<Option<T>> {
+        let [terminate, interrupt] = match &mut self.signals {
+            Ok(signals) => signals,
+            Err(error) => anyhow::bail!("listening for signals: {error}"),
+        };
+        Ok(tokio::select! {
+            _ = terminate.recv() => None,
+            _ = interrupt.recv() => None,
+            had = needed => Some(had),
+        })
+    }
+
     /// Runs until a signal asks for the end and every task has drained, or until a task fails.
     ///
     /// # Errors
     /// The first task that failed, panicked, or ended unasked.
     pub async fn run(mut self) -> anyhow::Result<()> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+        let [mut terminate, mut interrupt] = self.signals.context("listening for signals")?;
         loop {
             tokio::select! {
                 _ = terminate.recv() => { self.asked.send_replace(true); }

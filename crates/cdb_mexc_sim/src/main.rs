@@ -7,6 +7,8 @@ use anyhow::Context as _;
 use cdb_mexc_sim::server::{Server, Setup};
 use clap::Parser;
 use rust_decimal::Decimal;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A stand-in MEXC spot exchange for paper trading, tests and drills.
@@ -46,6 +48,9 @@ struct Arguments {
     /// File that keeps balances, orders and trades over a restart.
     #[arg(long)]
     state: Option<PathBuf>,
+    /// Ask the stand-in at this address whether it answers, and end.
+    #[arg(long, exclusive = true, value_name = "ADDRESS")]
+    healthcheck: Option<SocketAddr>,
     /// Count requests but enforce no rate limit (for load tests of other parts).
     #[arg(long)]
     unlimited: bool,
@@ -70,6 +75,10 @@ fn given_or_read(given: Option<String>, file: Option<PathBuf>) -> anyhow::Result
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
+    if let Some(address) = arguments.healthcheck {
+        let answer = tokio::time::timeout(std::time::Duration::from_secs(2), ping(address));
+        return answer.await.context("no answer within 2 s")?;
+    }
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::INFO).init();
     let server = Server::open(Setup {
         listen: arguments.listen,
@@ -92,4 +101,13 @@ async fn main() -> anyhow::Result<()> {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     }
+}
+
+async fn ping(address: SocketAddr) -> anyhow::Result<()> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(b"GET /api/v3/ping HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    anyhow::ensure!(answer.starts_with("HTTP/1.1 200 "), "the stand-in does not answer as it should");
+    Ok(())
 }

@@ -22,6 +22,9 @@ const LIVE_STREAM: &str = "wss://wbs-api.mexc.com/ws";
 /// Four times what it takes to prove that the exchange does not have an order.
 const DOUBT_MAX_SEC: u64 = 60;
 
+/// Where metrics and health are, unless `HTTP_LISTEN` says otherwise.
+pub const DEFAULT_PORT: u16 = 8102;
+
 /// Everything that is set.
 #[derive(Clone)]
 pub struct Config {
@@ -83,7 +86,7 @@ impl Config {
     /// Every fault, one a line.
     pub fn read() -> anyhow::Result<Self> {
         let mut environment = Environment::of_process();
-        let service = ServiceConfig::read(&mut environment, "cdb_execution", 8102);
+        let service = ServiceConfig::read(&mut environment, "cdb_execution", DEFAULT_PORT);
         let verdict_key = environment.secret("VERDICT_KEY", service.mode);
         let api_key = environment.secret("MEXC_API_KEY", service.mode);
         let api_secret = environment.secret("MEXC_API_SECRET", service.mode);

@@ -24,10 +24,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use cdb_io::audit_log;
+use cdb_io::audit_log::{self, Entry};
 use cdb_io::health::Health;
 use cdb_io::supervise::{Shutdown, Tasks};
-use cdb_io::{health, supervise, telemetry};
+use cdb_io::{health, healthcheck, supervise, telemetry};
 
 use crate::config::Config;
 use crate::leading::Process;
@@ -39,6 +39,9 @@ const RETRY: Duration = Duration::from_millis(500);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
+    if let Some(outcome) = healthcheck::asked(config::DEFAULT_PORT).await {
+        return outcome;
+    }
     telemetry::start();
     supervise::exit_code("cdb_execution", &serve().await)
 }
@@ -78,5 +81,7 @@ async fn run(process: Process, shutdown: Shutdown) -> anyhow::Result<()> {
             }
         }
     }
+    let entry = Entry { event_type: "SERVICE_STOPPED", actor: None, order: None, result: None };
+    process.audit.record(entry).await?;
     Ok(())
 }

@@ -8,6 +8,9 @@ use cdb_io::config::{Environment, ServiceConfig};
 /// Design §5.
 const LEDGER_AWAY_MAX_SEC: u64 = 60;
 
+/// Where metrics and health are, unless `HTTP_LISTEN` says otherwise.
+pub const DEFAULT_PORT: u16 = 8103;
+
 /// Everything that is set.
 #[derive(Clone)]
 pub struct Config {
@@ -42,7 +45,7 @@ impl Config {
     /// Every fault, one a line.
     pub fn read() -> anyhow::Result<Self> {
         let mut environment = Environment::of_process();
-        let service = ServiceConfig::read(&mut environment, "cdb_monitor", 8103);
+        let service = ServiceConfig::read(&mut environment, "cdb_monitor", DEFAULT_PORT);
         let postgres = PostgresConfig {
             host: environment.value("POSTGRES_HOST", "127.0.0.1".to_owned()),
             port: environment.value("POSTGRES_PORT", 5432),

@@ -10,19 +10,26 @@ mod views; // what the CLI and the console ask for
 mod observe; // metrics
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use cdb_io::bus::Bus;
 use cdb_io::health::Health;
 use cdb_io::supervise::Tasks;
-use cdb_io::{health, supervise, telemetry};
+use cdb_io::{health, healthcheck, supervise, telemetry};
 
 use crate::config::Config;
 use crate::ledger::Ledger;
 use crate::observe::Observer;
 
+/// Pause before trying again while Redis or the database is not there.
+const RETRY: Duration = Duration::from_secs(1);
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
+    if let Some(outcome) = healthcheck::asked(config::DEFAULT_PORT).await {
+        return outcome;
+    }
     telemetry::start();
     supervise::exit_code("cdb_monitor", &serve().await)
 }
@@ -31,9 +38,8 @@ async fn serve() -> anyhow::Result<()> {
     let config = Config::read().context("cdb_monitor does not start")?;
     let health = Health::default();
     let observer = Observer::new(&config)?;
-    let ledger = Ledger::open(&config).await?;
-    let bus = Bus::connect(&config.service.redis).await?;
     let mut tasks = Tasks::default();
+    let Some((ledger, bus)) = tasks.before(connect(&config)).await? else { return Ok(()) };
     let views = views::routes(ledger.clone(), bus.clone(), config.service.mode);
     let listen = config.service.http_listen;
     tasks.spawn("http", health::serve(listen, health.clone(), observer.registry(), views, tasks.shutdown()));
@@ -44,4 +50,16 @@ async fn serve() -> anyhow::Result<()> {
     }
     tasks.spawn("watch", projection::watch(config, ledger, bus, tasks.shutdown()));
     tasks.run().await
+}
+
+/// Database and Redis, tried again until both are there: nothing else orders their starts after a reboot.
+async fn connect(config: &Config) -> (Ledger, Bus) {
+    loop {
+        let both = async { anyhow::Ok((Ledger::open(config).await?, Bus::connect(&config.service.redis).await?)) };
+        match both.await {
+            Ok(both) => return both,
+            Err(error) => tracing::error!(error = format!("{error:#}"), "the monitor waits"),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
 }

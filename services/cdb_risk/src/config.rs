@@ -6,6 +6,9 @@ use cdb_core::limits::{Limits, Setting, limits_hash};
 use cdb_core::verdict::VerdictKey;
 use cdb_io::config::{Environment, ServiceConfig};
 
+/// Where metrics and health are, unless `HTTP_LISTEN` says otherwise.
+pub const DEFAULT_PORT: u16 = 8101;
+
 /// Everything that is set.
 #[derive(Clone)]
 pub struct Config {
@@ -30,7 +33,7 @@ impl Config {
     /// Every fault, one a line.
     pub fn read() -> anyhow::Result<Self> {
         let mut environment = Environment::of_process();
-        let service = ServiceConfig::read(&mut environment, "cdb_risk", 8101);
+        let service = ServiceConfig::read(&mut environment, "cdb_risk", DEFAULT_PORT);
         let state_dir = environment.value("STATE_DIR", PathBuf::from("/var/lib/cdb/risk"));
         let verdict_key = environment.secret("VERDICT_KEY", service.mode);
         let limits = Limits::from_variables(environment.variables());

@@ -20,7 +20,7 @@ use cdb_core::event::{Event, EventType};
 use cdb_io::bus::Bus;
 use cdb_io::health::Health;
 use cdb_io::supervise::{Shutdown, Tasks};
-use cdb_io::{clock, events, health, supervise, telemetry};
+use cdb_io::{clock, events, health, healthcheck, supervise, telemetry};
 use serde_json::json;
 
 use crate::config::Config;
@@ -31,6 +31,9 @@ const RETRY: Duration = Duration::from_millis(500);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
+    if let Some(outcome) = healthcheck::asked(config::DEFAULT_PORT).await {
+        return outcome;
+    }
     telemetry::start();
     supervise::exit_code("cdb_risk", &serve().await)
 }

@@ -18,7 +18,7 @@ const REDIS_USERS: [&str; 5] = ["operator", "strategy", "cdb_risk", "cdb_executi
 const OTHER_SECRETS: [&str; 4] = ["verdict_key", "mexc_api_key", "mexc_api_secret", "stop_token"];
 
 const ACL: &str = include_str!("../../../../deploy/redis/users.acl.template");
-const REDIS_CONF: &str = include_str!("../../../../deploy/redis/redis.conf.template");
+const REDIS_CONF: &str = include_str!("../../../../deploy/redis/redis.conf");
 
 /// The cell's secrets, in files that their owner alone can read.
 pub struct Secrets {
@@ -72,11 +72,8 @@ pub fn write_redis(dir: &Path, ports: &Ports, secrets: &Secrets) -> Result {
     let acl_file = redis_dir.join("users.acl");
     fs::write(&acl_file, acl).code(CONFIGURATION)?;
     private(&acl_file)?;
-    let conf = REDIS_CONF
-        .replace("{bind}", "127.0.0.1")
-        .replace("{port}", &ports.redis.to_string())
-        .replace("{dir}", &redis_dir.to_string_lossy())
-        .replace("{aclfile}", &acl_file.to_string_lossy());
+    let (port, data, acl) = (ports.redis, redis_dir.display(), acl_file.display());
+    let conf = format!("{REDIS_CONF}bind 127.0.0.1\nport {port}\ndir {data}\naclfile {acl}\n");
     fs::write(redis_dir.join("redis.conf"), conf).code(CONFIGURATION)
 }
 
