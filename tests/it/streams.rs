@@ -97,9 +97,10 @@ async fn a_wild_stream_that_numbers_trades_otherwise_loses_and_doubles_nothing()
     every_fill_is_booked_once(false).await;
 }
 
-#[tokio::test]
-async fn a_stream_that_ends_or_whose_key_lapses_is_opened_again_and_what_it_missed_is_asked_for() {
+/// `is_told`: whether the exchange says that a key is dead; a connection may also break before it has.
+async fn a_dead_key_is_replaced(is_told: bool) {
     let cell = Cell::start().await;
+    cell.tell("/switches", &json!({"dead_key_breaks": !is_told})).await;
     cell.until("the user stream is up", async || is_up(&cell).await).await;
     cell.put(&resting_buy("missed-1", "0.001").to_string()).await;
     cell.until("it rests", async || cell.state_of("missed-1").await.as_deref() == Some("New")).await;
@@ -116,6 +117,16 @@ async fn a_stream_that_ends_or_whose_key_lapses_is_opened_again_and_what_it_miss
     let [theirs, ours] = both_books(&cell).await;
     assert_eq!(theirs, ours);
     assert!(!cell.whole_logs().contains("listenKey"), "a listen key in a log");
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_or_whose_key_lapses_is_opened_again_and_what_it_missed_is_asked_for() {
+    a_dead_key_is_replaced(true).await;
+}
+
+#[tokio::test]
+async fn a_key_that_is_dead_is_replaced_although_its_connection_only_breaks() {
+    a_dead_key_is_replaced(false).await;
 }
 
 #[tokio::test]

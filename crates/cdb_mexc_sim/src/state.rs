@@ -70,6 +70,8 @@ pub struct Switches {
     pub listen_key_life_ms: i64,
     /// A stream whose listen key lapsed is closed; otherwise it falls silent.
     pub lapsed_key_closes: bool,
+    /// A connection with a dead key breaks without a word.
+    pub dead_key_breaks: bool,
     /// A connection opened from now on lives for this long, ms.
     pub stream_life_ms: u64,
     /// User streams say nothing.
@@ -103,6 +105,7 @@ impl Default for Switches {
             network_delay_ms: 0,
             listen_key_life_ms: 3_600_000,
             lapsed_key_closes: false,
+            dead_key_breaks: false,
             stream_life_ms: 86_400_000,
             stream_is_silent: false,
             stream_delay_ms: 0,

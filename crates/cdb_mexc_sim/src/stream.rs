@@ -49,8 +49,10 @@ async fn serve(shared: Arc<Shared>, mut socket: WebSocket, listen_key: Option<St
         inner.hub.open(listen_key, now)
     };
     let Some((id, frames)) = opened else {
-        // The client may be gone already.
-        let _gone = socket.send(Message::Text("Invalid listen key".into())).await;
+        if !shared.lock().switches.dead_key_breaks {
+            // The client may be gone already.
+            let _gone = socket.send(Message::Text("Invalid listen key".into())).await;
+        }
         return;
     };
     let life = Duration::from_millis(shared.lock().switches.stream_life_ms);

@@ -175,6 +175,15 @@ impl UserStream {
         Ok(made)
     }
 
+    /// Why a stream did not open. A connection that broke while it was opened may have taken the word about its dead
+    /// key with it, so the key is asked about: a dead one would open nothing however often it is tried.
+    async fn or_dead_key(&self, key: &ListenKey, end: StreamEnd) -> anyhow::Result<StreamEnd> {
+        let extend = async |client: &cdb_mexc::client::Client, stamp| client.extend_listen_key(key, stamp).await;
+        let extended = self.venue.call(Endpoint::ListenKey, Priority::Query, extend).await?;
+        let is_dead = extended.is_err_and(|trouble| trouble.meaning == Meaning::NoListenKey);
+        Ok(if is_dead { StreamEnd::NoListenKey } else { end })
+    }
+
     /// One connection from its opening to its end.
     async fn listen(&self) -> anyhow::Result<StreamEnd> {
         let key = match self.listen_key().await? {
@@ -184,7 +193,7 @@ impl UserStream {
         let channels = [push::ORDERS, push::DEALS, push::ACCOUNT].map(str::to_owned);
         let mut stream = match open(&self.venue, &self.base, Some(&key), &channels).await? {
             Ok(stream) => stream,
-            Err(end) => return Ok(end),
+            Err(end) => return self.or_dead_key(&key, end).await,
         };
         self.live.set(true);
         self.venue.observer().stream_opened(StreamKind::User);
