@@ -22,5 +22,6 @@ mod foreign_order; // orders that cdb did not send
 mod gate_differential; // gate.lua against its specification
 mod audit_tampering; // `cdb audit verify`
 mod bus_acl; // who may do what on Redis
+mod secret_places; // passwords of any form, no dumps, starts that are refused
 mod init_secrets; // scripts/init-secrets
 mod running; // cdb up itself

@@ -101,7 +101,15 @@ impl Cell {
     /// # Panics
     /// It does not become ready.
     pub async fn start_with(settings: &str, options: &[&str]) -> Self {
-        Self::launch(settings, options, None).await
+        Self::launch(settings, options, None, |_| ()).await
+    }
+
+    /// As [`Self::start_with`]; `prepare` puts files into the cell's directory first.
+    ///
+    /// # Panics
+    /// It does not become ready.
+    pub async fn start_prepared(settings: &str, options: &[&str], prepare: impl FnOnce(&Path)) -> Self {
+        Self::launch(settings, options, None, prepare).await
     }
 
     /// As [`Self::start_with`], with a scripted price of a symbol that no file replays.
@@ -109,13 +117,16 @@ impl Cell {
     /// # Panics
     /// It does not become ready.
     pub async fn start_scripted(settings: &str, options: &[&str], symbol: &str, bid: &str, ask: &str) -> Self {
-        Self::launch(settings, options, Some(json!({"symbol": symbol, "bid": bid, "ask": ask, "last": bid}))).await
+        let price = json!({"symbol": symbol, "bid": bid, "ask": ask, "last": bid});
+        Self::launch(settings, options, Some(price), |_| ()).await
     }
 
-    async fn launch(settings: &str, options: &[&str], price: Option<Value>) -> Self {
+    async fn launch(settings: &str, options: &[&str], price: Option<Value>, prepare: impl FnOnce(&Path)) -> Self {
         let ports = free_ports(8);
         let dir = tempfile::tempdir().expect("a temporary directory");
         fs::write(dir.path().join("settings.env"), settings).expect("writing settings");
+        fs::create_dir_all(dir.path().join("cell/secrets")).expect("the cell's directory");
+        prepare(&dir.path().join("cell"));
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
         let log = fs::File::create(dir.path().join("up.log")).expect("a log");
         let child = Command::new(programs().join("cdb"))

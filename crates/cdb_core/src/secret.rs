@@ -7,11 +7,23 @@ use zeroize::Zeroizing;
 /// Longest secret, bytes; a larger file is something else.
 pub const SECRET_BYTES_MAX: usize = 4_096;
 
-/// Texts that templates leave in secret files.
-const PLACEHOLDERS: [&str; 8] =
-    ["new_key", "new_secret", "changeme", "change_me", "your_api_key", "your_api_secret", "placeholder", "todo"];
+/// Texts that templates leave in secret files; compared in small letters with `_` for `-`.
+const PLACEHOLDERS: [&str; 12] = [
+    "new_key",
+    "new_secret",
+    "changeme",
+    "change_me",
+    "your_api_key",
+    "your_api_secret",
+    "your_key",
+    "your_secret",
+    "placeholder",
+    "todo",
+    "password",
+    "secret",
+];
 
-/// Why bytes are not a usable secret. The text never repeats them.
+/// Why bytes are not a usable secret. The text never repeats them: a position and a code point at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum SecretFault {
     /// Nothing, or nothing but a line end.
@@ -24,8 +36,21 @@ pub enum SecretFault {
     #[error("holds more than one line")]
     SeveralLines,
     /// A space, tab or control character.
-    #[error("holds a blank or a control character")]
-    Blank,
+    #[error("holds a blank or a control character (U+{code_point:04X} as character {at})")]
+    Blank {
+        /// Which character, from 1.
+        at: usize,
+        /// What it is.
+        code_point: u32,
+    },
+    /// A letter that headers and passwords are read differently with, or one that nobody sees.
+    #[error("holds a character beyond visible ASCII (U+{code_point:04X} as character {at})")]
+    NotAscii {
+        /// Which character, from 1.
+        at: usize,
+        /// What it is.
+        code_point: u32,
+    },
     /// Not UTF-8.
     #[error("is not UTF-8 text")]
     NotText,
@@ -40,6 +65,7 @@ pub struct Secret(Zeroizing<String>);
 
 impl Secret {
     /// Reads a secret out of a file's bytes: one trailing LF or CRLF and a leading BOM are dropped, nothing else.
+    /// What is left is visible ASCII: every header, password prompt and URL agrees on what that is.
     ///
     /// # Errors
     /// See [`SecretFault`].
@@ -56,11 +82,16 @@ impl Secret {
         if text.contains('\n') {
             return Err(SecretFault::SeveralLines);
         }
-        if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            return Err(SecretFault::Blank);
+        for (at, character) in (1..).zip(text.chars()) {
+            let code_point = u32::from(character);
+            if character.is_whitespace() || character.is_control() {
+                return Err(SecretFault::Blank { at, code_point });
+            }
+            if !character.is_ascii_graphic() {
+                return Err(SecretFault::NotAscii { at, code_point });
+            }
         }
-        let lowered = text.to_ascii_lowercase();
-        if PLACEHOLDERS.contains(&lowered.as_str()) || (text.starts_with('<') && text.ends_with('>')) {
+        if is_placeholder(text) {
             return Err(SecretFault::Placeholder);
         }
         Ok(Self(Zeroizing::new(text.to_owned())))
@@ -79,6 +110,12 @@ impl Secret {
     }
 }
 
+fn is_placeholder(text: &str) -> bool {
+    let lowered = text.to_ascii_lowercase().replace('-', "_");
+    let is_filler = text.len() > 1 && text.bytes().all(|byte| byte.eq_ignore_ascii_case(&b'x') || byte == b'*');
+    PLACEHOLDERS.contains(&lowered.as_str()) || is_filler || (text.starts_with('<') && text.ends_with('>'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,20 +129,38 @@ mod tests {
 
     #[test]
     fn what_is_no_secret_is_refused_with_its_kind() {
-        let cases: [(&[u8], SecretFault); 9] = [
+        let blank = |at, code_point| SecretFault::Blank { at, code_point };
+        let cases: [(&[u8], SecretFault); 17] = [
             (b"", SecretFault::Empty),
             (b"\n", SecretFault::Empty),
+            (b"\r\n", SecretFault::Empty),
+            (b"\xef\xbb\xbf\n", SecretFault::Empty),
             (b"one\ntwo\n", SecretFault::SeveralLines),
             (b"s3cret\n\n", SecretFault::SeveralLines),
-            (b" s3cret", SecretFault::Blank),
-            (b"s3cret\r", SecretFault::Blank),
+            (b" s3cret", blank(1, 0x20)),
+            (b"s3cret\r", blank(7, 0x0d)),
+            (b"s3c\tret", blank(4, 0x09)),
+            (b"s3cret\0", blank(7, 0)),
             (b"\xff", SecretFault::NotText),
-            (b"NEW_KEY\n", SecretFault::Placeholder),
-            (b"<paste here>", SecretFault::Blank),
+            ("s3crét".as_bytes(), SecretFault::NotAscii { at: 5, code_point: 0xe9 }),
+            ("s3\u{200b}cret".as_bytes(), SecretFault::NotAscii { at: 3, code_point: 0x200b }),
+            (b"NEW-KEY\n", SecretFault::Placeholder),
+            (b"XXXXXXXX", SecretFault::Placeholder),
+            (b"<paste-here>", SecretFault::Placeholder),
+            (b"<paste here>", blank(7, 0x20)),
         ];
         for (bytes, expected) in cases {
-            assert_eq!(Secret::parse(bytes).err(), Some(expected), "{bytes:?}");
+            let fault = Secret::parse(bytes).err();
+            assert_eq!(fault, Some(expected), "{bytes:?}");
+            let text = expected.to_string();
+            assert!(!text.contains("s3c"), "{text}");
         }
+    }
+
+    #[test]
+    fn every_character_of_passwords_and_urls_is_allowed() {
+        let text: String = ('!'..='~').collect();
+        assert_eq!(Secret::parse(text.as_bytes()).ok().unwrap().expose(), text);
     }
 
     #[test]

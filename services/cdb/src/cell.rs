@@ -66,6 +66,9 @@ pub struct Postgres {
     pub user: String,
     /// Database.
     pub database: String,
+    /// File with the role's password.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
     /// Process id.
     pub pid: Option<u32>,
 }

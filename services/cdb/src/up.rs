@@ -180,7 +180,7 @@ fn describe(dir: &Path, ports: &Ports, secrets: &Secrets) -> Result<Cell> {
             admin_url: format!("http://127.0.0.1:{}", ports.exchange_admin),
             pid: None,
         }),
-        postgres: postgres::describe(dir, ports.postgres)?,
+        postgres: postgres::describe(dir, ports.postgres, secrets.file("postgres_password"))?,
         services: BTreeMap::from([
             service("cdb_risk", ports.risk),
             service("cdb_execution", ports.execution),
@@ -254,6 +254,7 @@ impl Desk {
                 ("POSTGRES_PORT", ledger.port.to_string()),
                 ("POSTGRES_USER", ledger.user.clone()),
                 ("POSTGRES_DB", ledger.database.clone()),
+                ("POSTGRES_PASSWORD_FILE", path("postgres_password")),
             ],
         );
         let postgres = postgres::plan(&tools.postgres_bin, &ledger, log("postgres"))?;

@@ -27,7 +27,7 @@ use anyhow::Context as _;
 use cdb_io::audit_log::{self, Entry};
 use cdb_io::health::Health;
 use cdb_io::supervise::{Shutdown, Tasks};
-use cdb_io::{health, healthcheck, supervise, telemetry};
+use cdb_io::{health, healthcheck, no_dumps, supervise, telemetry};
 
 use crate::config::Config;
 use crate::leading::Process;
@@ -47,6 +47,7 @@ async fn main() -> ExitCode {
 }
 
 async fn serve() -> anyhow::Result<()> {
+    no_dumps::forbid()?;
     let config = Config::read().context("cdb_execution does not start")?;
     let health = Health::default();
     let observer = Observer::new(&config)?;

@@ -16,7 +16,7 @@ use anyhow::Context as _;
 use cdb_io::bus::Bus;
 use cdb_io::health::Health;
 use cdb_io::supervise::Tasks;
-use cdb_io::{health, healthcheck, supervise, telemetry};
+use cdb_io::{health, healthcheck, no_dumps, supervise, telemetry};
 
 use crate::config::Config;
 use crate::ledger::Ledger;
@@ -35,6 +35,7 @@ async fn main() -> ExitCode {
 }
 
 async fn serve() -> anyhow::Result<()> {
+    no_dumps::forbid()?;
     let config = Config::read().context("cdb_monitor does not start")?;
     let health = Health::default();
     let observer = Observer::new(&config)?;

@@ -20,7 +20,7 @@ use cdb_core::event::{Event, EventType};
 use cdb_io::bus::Bus;
 use cdb_io::health::Health;
 use cdb_io::supervise::{Shutdown, Tasks};
-use cdb_io::{clock, events, health, healthcheck, supervise, telemetry};
+use cdb_io::{clock, events, health, healthcheck, no_dumps, supervise, telemetry};
 use serde_json::json;
 
 use crate::config::Config;
@@ -39,6 +39,7 @@ async fn main() -> ExitCode {
 }
 
 async fn serve() -> anyhow::Result<()> {
+    no_dumps::forbid()?;
     let config = Config::read().context("cdb_risk does not start")?;
     config.announce();
     let health = Health::default();

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use cdb_io::secret_file;
 use sha2::{Digest as _, Sha256};
 
 use super::ports::Ports;
@@ -15,7 +16,7 @@ use crate::outcome::{CONFIGURATION, Result, WithCode as _, end};
 /// Users of the bus.
 const REDIS_USERS: [&str; 5] = ["operator", "strategy", "cdb_risk", "cdb_execution", "cdb_monitor"];
 /// Secrets that are generated for a paper cell.
-const OTHER_SECRETS: [&str; 4] = ["verdict_key", "mexc_api_key", "mexc_api_secret", "stop_token"];
+const OTHER_SECRETS: [&str; 5] = ["verdict_key", "mexc_api_key", "mexc_api_secret", "stop_token", "postgres_password"];
 
 const ACL: &str = include_str!("../../../../deploy/redis/users.acl.template");
 const REDIS_CONF: &str = include_str!("../../../../deploy/redis/redis.conf");
@@ -38,6 +39,11 @@ impl Secrets {
             }
         }
         Ok(Self { dir })
+    }
+
+    /// The file of one secret.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
     }
 
     /// The password file of each Redis user.
@@ -65,8 +71,8 @@ pub fn write_redis(dir: &Path, ports: &Ports, secrets: &Secrets) -> Result {
     let redis_dir = dir.join("redis");
     let mut acl = ACL.to_owned();
     for (user, file) in secrets.redis_password_files() {
-        let password = fs::read_to_string(&file).code(CONFIGURATION)?;
-        let hash = hex::encode(Sha256::digest(password.trim_end().as_bytes()));
+        let password = secret_file::read(&file).code(CONFIGURATION)?;
+        let hash = hex::encode(Sha256::digest(password.expose().as_bytes()));
         acl = acl.replace(&format!("{{{user}}}"), &hash);
     }
     let acl_file = redis_dir.join("users.acl");

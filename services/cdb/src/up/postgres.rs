@@ -5,6 +5,8 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use cdb_core::secret::Secret;
+use cdb_io::secret_file;
 use rustix::process::Signal;
 use tokio::process::Command;
 
@@ -40,13 +42,14 @@ const HOME_PREFIX: &str = "/tmp/cdb-";
 /// Where the cluster is. The socket's path must be short, and the data must be reachable for the user that runs it,
 /// so both lie outside the cell's directory, under a name that only the cell's own file knows: a cell whose directory
 /// was removed never finds the ledger of the one before.
-pub fn describe(dir: &Path, port: u16) -> Result<Postgres> {
+pub fn describe(dir: &Path, port: u16, password_file: PathBuf) -> Result<Postgres> {
     let file = dir.join(HOME_FILE);
     if !file.exists() {
         write_new(&file, &format!("{HOME_PREFIX}{}", &random_hex()?[..12]))?;
     }
     let host = fs::read_to_string(&file).code(CONFIGURATION)?;
-    Ok(Postgres { host, port, user: "cdb".to_owned(), database: "cdb".to_owned(), pid: None })
+    let (user, database) = ("cdb".to_owned(), "cdb".to_owned());
+    Ok(Postgres { host, port, user, database, password_file: Some(password_file), pid: None })
 }
 
 fn data_dir(postgres: &Postgres) -> PathBuf {
@@ -95,18 +98,7 @@ pub fn plan(bin: &Path, postgres: &Postgres, log: PathBuf) -> Result<Plan> {
     }
     let data = data_dir(postgres);
     if !data.join("PG_VERSION").exists() {
-        let mut initdb = std::process::Command::new(bin.join("initdb"));
-        initdb.arg("-D").arg(&data).args(["-U", &postgres.user, "-A", "trust", "-E", "UTF8", "--no-locale"]);
-        initdb.current_dir(home).env("HOME", home);
-        if let Some((uid, gid)) = user {
-            use std::os::unix::process::CommandExt as _;
-            initdb.uid(uid).gid(gid);
-        }
-        let made = initdb.output().code(CONFIGURATION)?;
-        if !made.status.success() {
-            let text = String::from_utf8_lossy(&made.stderr).into_owned();
-            return Err(end(FAILURE, format!("initdb failed:\n{text}")));
-        }
+        init(bin, postgres, &data, user)?;
     }
     // SIGINT is PostgreSQL's fast shutdown: open connections are cut, data is flushed.
     Ok(Plan::new("postgres", &bin.join("postgres"), log)
@@ -121,6 +113,39 @@ pub fn plan(bin: &Path, postgres: &Postgres, log: PathBuf) -> Result<Plan> {
         .run_as(user)
         .stop_with(Signal::INT)
         .in_dir(home.to_owned()))
+}
+
+/// Makes the cluster, whose owner needs the password from then on.
+fn init(bin: &Path, postgres: &Postgres, data: &Path, user: Option<(u32, u32)>) -> Result {
+    let home = Path::new(&postgres.host);
+    let handed_over = home.join("password");
+    // It may have been left by a start that was cut off.
+    let _gone = fs::remove_file(&handed_over);
+    write_new(&handed_over, password(postgres)?.expose())?;
+    if let Some((uid, gid)) = user {
+        std::os::unix::fs::chown(&handed_over, Some(uid), Some(gid)).code(CONFIGURATION)?;
+    }
+    let mut initdb = std::process::Command::new(bin.join("initdb"));
+    initdb.arg("-D").arg(data).args(["-U", &postgres.user, "-A", "scram-sha-256", "-E", "UTF8", "--no-locale"]);
+    initdb.arg("--pwfile").arg(&handed_over).current_dir(home).env("HOME", home);
+    if let Some((uid, gid)) = user {
+        use std::os::unix::process::CommandExt as _;
+        initdb.uid(uid).gid(gid);
+    }
+    let made = initdb.output();
+    fs::remove_file(&handed_over).code(CONFIGURATION)?;
+    let made = made.code(CONFIGURATION)?;
+    if made.status.success() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&made.stderr).into_owned();
+    Err(end(FAILURE, format!("initdb failed:\n{text}")))
+}
+
+fn password(postgres: &Postgres) -> Result<Secret> {
+    let file = postgres.password_file.as_ref();
+    let file = file.ok_or_else(|| end(CONFIGURATION, "the cell's file names no password of the ledger"))?;
+    secret_file::read(file).code(CONFIGURATION)
 }
 
 fn client(bin: &Path, program: &str, postgres: &Postgres) -> Command {
@@ -138,7 +163,15 @@ pub async fn is_ready(bin: &Path, postgres: &Postgres) -> bool {
 
 /// Makes the ledger's database where it is missing.
 pub async fn create_database(bin: &Path, postgres: &Postgres) -> Result {
-    let output = client(bin, "createdb", postgres).arg(&postgres.database).output().await.code(FAILURE)?;
+    // Not by the environment, which others may read, and never by an argument.
+    let escaped = password(postgres)?.expose().replace('\\', "\\\\").replace(':', "\\:");
+    let pass_file = postgres.password_file.as_ref().map(|file| file.with_extension("pgpass")).unwrap_or_default();
+    let _gone = fs::remove_file(&pass_file);
+    write_new(&pass_file, &format!("*:*:*:*:{escaped}\n"))?;
+    let mut createdb = client(bin, "createdb", postgres);
+    let output = createdb.env("PGPASSFILE", &pass_file).arg("--no-password").arg(&postgres.database).output().await;
+    fs::remove_file(&pass_file).code(CONFIGURATION)?;
+    let output = output.code(FAILURE)?;
     let text = String::from_utf8_lossy(&output.stderr);
     if output.status.success() || text.contains("already exists") {
         Ok(())
@@ -156,11 +189,11 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let dir = parent.path().join("cell");
         fs::create_dir(&dir).unwrap();
-        let first = describe(&dir, 1).unwrap().host;
+        let first = describe(&dir, 1, PathBuf::new()).unwrap().host;
         assert!(first.starts_with(HOME_PREFIX) && first.len() > HOME_PREFIX.len());
-        assert_eq!(describe(&dir, 1).unwrap().host, first);
+        assert_eq!(describe(&dir, 1, PathBuf::new()).unwrap().host, first);
         fs::remove_dir_all(&dir).unwrap();
         fs::create_dir(&dir).unwrap();
-        assert_ne!(describe(&dir, 1).unwrap().host, first);
+        assert_ne!(describe(&dir, 1, PathBuf::new()).unwrap().host, first);
     }
 }
