@@ -187,8 +187,14 @@ impl Default for Breaker {
 impl Breaker {
     /// Continues from a persisted state.
     #[must_use]
-    pub fn restored(state: State, counts_from: Timestamp, closed_at: Timestamp) -> Self {
-        Self { state, counts_from, closed_at, ..Self::default() }
+    pub fn restored(state: State, counts_from: Timestamp, closed_at: Timestamp, relapses: u32) -> Self {
+        Self { state, counts_from, closed_at, relapses: relapses.min(DOUBLINGS_MAX), ..Self::default() }
+    }
+
+    /// How often a probe failed since it last closed; each doubles the recovery timeout.
+    #[must_use]
+    pub const fn relapses(&self) -> u32 {
+        self.relapses
     }
 
     /// What was found before this instant was dealt with when the breaker closed.
@@ -236,10 +242,7 @@ impl Breaker {
                 }
             }
             (State::Closed, Input::Reset) => {}
-            (State::Open { .. } | State::HalfOpen { .. }, Input::Reset) => {
-                self.relapses = 0;
-                self.close(now);
-            }
+            (State::Open { .. } | State::HalfOpen { .. }, Input::Reset) => self.close(now),
             (State::Open { cause, retry_at: Some(retry_at), .. }, Input::Tick) if now >= retry_at => {
                 self.state = State::HalfOpen { cause, since: now };
                 self.counts_from = now;
@@ -271,6 +274,7 @@ impl Breaker {
     fn close(&mut self, now: Timestamp) {
         self.state = State::Closed;
         self.consecutive_failures = 0;
+        self.relapses = 0;
         self.failures.clear();
         self.counts_from = now;
         self.closed_at = now;
@@ -333,6 +337,30 @@ mod tests {
         fail(&mut breaker, 1, half_open_at);
         let State::Open { retry_at, .. } = breaker.state() else { panic!("must reopen") };
         assert_eq!(retry_at, Some(half_open_at.plus_ms(600_000)));
+    }
+
+    #[test]
+    fn the_doubling_survives_a_restart_ends_at_sixty_four_times_and_begins_anew_once_it_has_closed() {
+        let mut breaker = Breaker::default();
+        fail(&mut breaker, 3, NOW);
+        let mut waits = Vec::new();
+        let mut at = NOW;
+        for _ in 0..9 {
+            let State::Open { retry_at: Some(retry_at), .. } = breaker.state() else { panic!("must be open") };
+            waits.push(retry_at.since_ms(at) / 300_000);
+            at = retry_at;
+            breaker.on(Input::Tick, &limits(), at);
+            fail(&mut breaker, 1, at);
+            let (counts_from, closed_at, relapses) = (breaker.counts_from(), breaker.closed_at(), breaker.relapses());
+            breaker = Breaker::restored(breaker.state(), counts_from, closed_at, relapses);
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 64, 64]);
+        let State::Open { retry_at: Some(retry_at), .. } = breaker.state() else { panic!("must be open") };
+        breaker.on(Input::Tick, &limits(), retry_at);
+        breaker.on(Input::Success { begun_at: retry_at }, &limits(), retry_at);
+        fail(&mut breaker, 3, retry_at.plus_ms(1));
+        let State::Open { retry_at: Some(again), .. } = breaker.state() else { panic!("must be open") };
+        assert_eq!(again.since_ms(retry_at.plus_ms(1)), 300_000);
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::portfolio::Portfolio;
 use crate::reason::Reason;
 use crate::symbol_rules::SymbolRules;
 use crate::time::Timestamp;
-use crate::window::DayCount;
+use crate::window::{DayCount, PaceCount};
 
 /// One figure of a check: what was found, or what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,8 +153,8 @@ pub struct Context<'a> {
     pub portfolio: &'a Portfolio,
     /// Approvals of this UTC day.
     pub day: DayCount,
-    /// Approvals of the last second: all, this strategy's.
-    pub pace: (u64, u64),
+    /// Approvals of the moments before.
+    pub pace: PaceCount,
     /// How long ago the same content was approved, ms.
     pub twin_age_ms: Option<i64>,
     /// Now.
@@ -232,6 +232,8 @@ pub const TABLE: &[Row] = &[
     row(&[Reason::DailyOrderLimit], pace::daily_orders),
     row(&[Reason::DailyNotionalLimit], pace::daily_notional),
     row(&[Reason::Throttled], pace::throttle),
+    row(&[Reason::NotionalThrottled], pace::minute_notional),
+    row(&[Reason::RepeatedOrder], pace::not_repeated),
     row(&[Reason::DuplicateOrder], pace::not_a_twin),
     row(&[Reason::SelfTrade], pace::no_self_trade),
 ];

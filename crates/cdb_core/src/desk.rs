@@ -124,14 +124,13 @@ impl Desk {
     #[must_use]
     pub fn new(limits: Limits, limits_hash: String, epoch: String, breaker: Breaker) -> Self {
         Self {
-            limits,
             limits_hash,
             epoch,
             portfolio: Portfolio::default(),
             breaker,
             probe: None,
             day: DayCount::default(),
-            pace: Pace::default(),
+            pace: Pace::new(limits.repeat_window_sec.saturating_mul(1_000)),
             seen: BTreeMap::new(),
             twins: VecDeque::new(),
             booked: BTreeSet::new(),
@@ -140,6 +139,7 @@ impl Desk {
             result: DayResult::default(),
             figures: None,
             rules_as_of: None,
+            limits,
         }
     }
 
@@ -289,7 +289,7 @@ impl Desk {
     fn judge_order(&mut self, verdict: &mut Verdict, order: &NewOrder, is_id_taken: bool, now: Timestamp) {
         let content = order_content(order);
         let stop = self.stops.covering(order);
-        let pace = self.pace.counts(&order.strategy, now);
+        let pace = self.pace.counts(&order.strategy, order_shape(order), now);
         let twin_age_ms = self.twin_age_ms(content, now);
         let context = Context {
             order,
@@ -336,6 +336,7 @@ impl Desk {
         self.twins.push_back((at, content));
         if !is_exit {
             self.day = self.day.plus(notional, at);
+            self.pace.record_risk(order_shape(order), notional, at);
             if let breaker::State::HalfOpen { since, .. } = self.breaker.state()
                 && at >= since
             {
@@ -527,6 +528,7 @@ impl Desk {
     pub fn prune(&mut self, now: Timestamp) {
         let oldest = UtcDay::from_number(now.day().number().saturating_sub(CL_ORD_ID_DAYS));
         self.seen.retain(|_, seen| seen.day >= oldest);
+        self.pace.prune(now);
     }
 }
 
@@ -573,7 +575,16 @@ fn health(report: &ExecutionReport) -> Health {
 
 /// Fingerprint of what an order asks for, without its id and its times.
 fn order_content(order: &NewOrder) -> u64 {
-    let price = order.price().map(Price::decimal).unwrap_or_default().normalize().to_string();
+    fingerprint_of(order, order.price())
+}
+
+/// The same without its price: a loop that follows the market sends one shape at many prices.
+fn order_shape(order: &NewOrder) -> u64 {
+    fingerprint_of(order, None)
+}
+
+fn fingerprint_of(order: &NewOrder, price: Option<Price>) -> u64 {
+    let price = price.map(Price::decimal).unwrap_or_default().normalize().to_string();
     let qty = order.order_qty().map(|qty| qty.decimal()).unwrap_or_default().normalize().to_string();
     let amount = order.quote_qty().map(Notional::decimal).unwrap_or_default().normalize().to_string();
     content_fingerprint(&[

@@ -123,6 +123,12 @@ limits! {
     max_orders_per_second: u64 = "MAX_ORDERS_PER_SECOND", "5", Shape::Whole { min: 1, max: 1_000_000 };
     /// Approvals in any second, one strategy.
     max_strategy_orders_per_second: u64 = "MAX_STRATEGY_ORDERS_PER_SECOND", "2", Shape::Whole { min: 1, max: 1_000_000 };
+    /// Approved notional in any minute, USD, exits not counted.
+    max_notional_per_minute_usd: Notional = "MAX_NOTIONAL_PER_MINUTE_USD", "2000", Shape::Usd;
+    /// Approvals of one strategy for the same symbol, side, type and size in one window, exits not counted.
+    max_repeated_orders: u64 = "MAX_REPEATED_ORDERS", "10", Shape::Whole { min: 1, max: 1_000_000 };
+    /// That window, s.
+    repeat_window_sec: i64 = "REPEAT_WINDOW_SEC", "60", Shape::Whole { min: 1, max: 3_600 };
     /// Furthest a limit price may be from the market, share.
     max_price_deviation_pct: Decimal = "MAX_PRICE_DEVIATION_PCT", "0.05", Shape::Share;
     /// Oldest usable price, ms.
@@ -154,7 +160,7 @@ limits! {
 }
 
 /// Prefixes that only limits have; an unknown name with one of them is a misspelling.
-const LIMIT_PREFIXES: [&str; 4] = ["MAX_", "MIN_", "ALLOWED_", "CIRCUIT_"];
+const LIMIT_PREFIXES: [&str; 5] = ["MAX_", "MIN_", "ALLOWED_", "CIRCUIT_", "REPEAT_"];
 
 struct Reader<'a> {
     environment: &'a BTreeMap<String, String>,
@@ -224,6 +230,11 @@ impl<'a> Reader<'a> {
             limits.max_order_size_usd <= limits.max_daily_notional_usd,
             "MAX_ORDER_SIZE_USD",
             "is greater than MAX_DAILY_NOTIONAL_USD, so the largest order could never pass",
+        );
+        contradict(
+            limits.max_order_size_usd <= limits.max_notional_per_minute_usd,
+            "MAX_ORDER_SIZE_USD",
+            "is greater than MAX_NOTIONAL_PER_MINUTE_USD, so the largest order could never pass",
         );
         contradict(
             limits.max_strategy_orders_per_second <= limits.max_orders_per_second,
@@ -423,11 +434,12 @@ mod tests {
         let faults = Limits::from_variables(&broken).expect_err("must be refused");
         let texts: Vec<String> = faults.iter().map(ToString::to_string).collect();
         let all = texts.join("\n");
-        assert_eq!(faults.len(), 4, "{all}");
+        assert_eq!(faults.len(), 5, "{all}");
         assert!(all.contains("MAX_POSITION_PCT: must be above 0"), "{all}");
         assert!(all.contains("MAX_DAILY_ORDER: is no known limit; did you mean MAX_DAILY_ORDERS?"), "{all}");
         assert!(all.contains("MAX_OPEN_ORDERS: is not a whole number"), "{all}");
         assert!(all.contains("MAX_ORDER_SIZE_USD: is greater than MAX_POSITION_SIZE_USD"), "{all}");
+        assert!(all.contains("MAX_ORDER_SIZE_USD: is greater than MAX_NOTIONAL_PER_MINUTE_USD"), "{all}");
         assert!(!all.contains("many"), "a value must never be repeated");
     }
 

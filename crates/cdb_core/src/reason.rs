@@ -86,6 +86,10 @@ reasons! {
         DailyNotionalLimit = "daily_notional_limit",
         /// Faster than `MAX_ORDERS_PER_SECOND` or `MAX_STRATEGY_ORDERS_PER_SECOND`.
         Throttled = "throttled",
+        /// `MAX_NOTIONAL_PER_MINUTE_USD` would be passed.
+        NotionalThrottled = "notional_throttled",
+        /// `MAX_REPEATED_ORDERS` of the same strategy, symbol, side, type and size within `REPEAT_WINDOW_SEC`.
+        RepeatedOrder = "repeated_order",
         /// The same content as another order within `DUPLICATE_WINDOW_MS`.
         DuplicateOrder = "duplicate_order",
         /// Would trade with an own open order.

@@ -66,20 +66,75 @@ impl DayCount {
     }
 }
 
-/// Approvals of the last second, in all and by strategy.
+/// Amounts of the last `window_ms`, with their sum.
+#[derive(Debug, Clone)]
+pub struct SlidingSum {
+    window_ms: i64,
+    amounts: VecDeque<(Timestamp, Notional)>,
+    sum: Notional,
+}
+
+impl SlidingSum {
+    /// An empty window.
+    #[must_use]
+    pub const fn new(window_ms: i64) -> Self {
+        Self { window_ms, amounts: VecDeque::new(), sum: Notional::ZERO }
+    }
+
+    /// Adds one amount.
+    pub fn record(&mut self, amount: Notional, at: Timestamp) {
+        self.amounts.push_back((at, amount));
+        self.sum = self.sum + amount;
+    }
+
+    /// The sum over the window that ends at `now`. A clock that went back never frees anything.
+    pub fn sum(&mut self, now: Timestamp) -> Notional {
+        while let Some((at, amount)) = self.amounts.front().copied()
+            && now.since_ms(at) >= self.window_ms
+        {
+            self.amounts.pop_front();
+            self.sum = self.sum - amount;
+        }
+        self.sum
+    }
+}
+
+/// What was approved in the moments before an order.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PaceCount {
+    /// Approvals of the last second.
+    pub all: u64,
+    /// This strategy's approvals of the last second.
+    pub of_strategy: u64,
+    /// Approved notional of the last minute, exits not counted.
+    pub minute_notional: Notional,
+    /// This strategy's approvals of the same symbol, side, type and size within the window for repeats, exits not counted.
+    pub repeats: u64,
+}
+
+/// The approvals that the throttles count.
 #[derive(Debug, Clone)]
 pub struct Pace {
     all: SlidingCount,
     by_strategy: BTreeMap<StrategyId, SlidingCount>,
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self { all: SlidingCount::new(1_000), by_strategy: BTreeMap::new() }
-    }
+    minute_notional: SlidingSum,
+    repeat_window_ms: i64,
+    repeats: BTreeMap<u64, SlidingCount>,
 }
 
 impl Pace {
+    /// Nothing approved yet; repeats are counted over `repeat_window_ms`.
+    #[must_use]
+    pub const fn new(repeat_window_ms: i64) -> Self {
+        Self {
+            all: SlidingCount::new(1_000),
+            by_strategy: BTreeMap::new(),
+            minute_notional: SlidingSum::new(60_000),
+            repeat_window_ms,
+            repeats: BTreeMap::new(),
+        }
+    }
+
     /// Counts one approval.
     pub fn record(&mut self, strategy: &StrategyId, at: Timestamp) {
         self.all.record(at);
@@ -87,10 +142,27 @@ impl Pace {
         counter.record(at);
     }
 
-    /// Approvals in the last second: (all, this strategy's).
-    pub fn counts(&mut self, strategy: &StrategyId, now: Timestamp) -> (u64, u64) {
-        let of_strategy = self.by_strategy.get_mut(strategy).map_or(0, |counter| counter.count(now));
-        (self.all.count(now), of_strategy)
+    /// Counts what an approved order that is no exit adds; `shape` is all that makes two orders repeats of one another.
+    pub fn record_risk(&mut self, shape: u64, notional: Notional, at: Timestamp) {
+        self.minute_notional.record(notional, at);
+        let window_ms = self.repeat_window_ms;
+        self.repeats.entry(shape).or_insert_with(|| SlidingCount::new(window_ms)).record(at);
+    }
+
+    /// The counts for an order of this strategy and shape.
+    pub fn counts(&mut self, strategy: &StrategyId, shape: u64, now: Timestamp) -> PaceCount {
+        PaceCount {
+            all: self.all.count(now),
+            of_strategy: self.by_strategy.get_mut(strategy).map_or(0, |counter| counter.count(now)),
+            minute_notional: self.minute_notional.sum(now),
+            repeats: self.repeats.get_mut(&shape).map_or(0, |counter| counter.count(now)),
+        }
+    }
+
+    /// Forgets what no window holds any more.
+    pub fn prune(&mut self, now: Timestamp) {
+        self.by_strategy.retain(|_, counter| counter.count(now) > 0);
+        self.repeats.retain(|_, counter| counter.count(now) > 0);
     }
 }
 

@@ -165,7 +165,8 @@ fn breaker_from(fields: &BTreeMap<String, String>) -> Option<Breaker> {
         _ => return None,
     };
     let (counts_from, closed_at) = (time("counts_from").unwrap_or_default(), time("closed_at").unwrap_or_default());
-    Some(Breaker::restored(state, counts_from, closed_at))
+    let relapses = fields.get("relapses").and_then(|text| text.parse().ok()).unwrap_or_default();
+    Some(Breaker::restored(state, counts_from, closed_at, relapses))
 }
 
 /// The breaker as fields of `cdb:breaker`.
@@ -190,6 +191,7 @@ pub fn breaker_fields(breaker: &Breaker) -> Vec<String> {
         ("retry_at", retry_at),
         ("counts_from", millis(breaker.counts_from())),
         ("closed_at", millis(breaker.closed_at())),
+        ("relapses", breaker.relapses().to_string()),
     ];
     pairs.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
 }

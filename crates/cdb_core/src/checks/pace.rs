@@ -1,8 +1,10 @@
 //! Counts, throttles, duplicates by content, self-trade.
 
 use super::{Context, Figure, Outcome};
+use crate::money::Notional;
 use crate::order::{OrdType, TimeInForce};
 use crate::reason::Reason;
+use crate::window::PaceCount;
 
 /// Fewer than `MAX_OPEN_ORDERS` orders are open. An exit that cannot rest is always let through.
 pub fn open_orders(context: &Context<'_>) -> Outcome {
@@ -28,20 +30,31 @@ pub fn daily_notional(context: &Context<'_>) -> Outcome {
         return Outcome::not_applicable();
     }
     let limit = context.limits.max_daily_notional_usd;
-    match context.notional() {
-        Some(notional) => {
-            let sum = context.day.notional + notional;
-            Outcome::at_most(Reason::DailyNotionalLimit, sum.decimal(), limit.decimal(), "this UTC day's notional")
-        }
-        None => {
-            Outcome::refuse(Reason::DailyNotionalLimit, Figure::Nothing, limit.into(), "the order cannot be valued")
-        }
+    together(context, Reason::DailyNotionalLimit, context.day.notional, limit, "this UTC day's notional")
+}
+
+/// The last minute's approved notional and this order together are at most `MAX_NOTIONAL_PER_MINUTE_USD`.
+pub fn minute_notional(context: &Context<'_>) -> Outcome {
+    if context.is_exit() {
+        return Outcome::not_applicable();
     }
+    let limit = context.limits.max_notional_per_minute_usd;
+    together(context, Reason::NotionalThrottled, context.pace.minute_notional, limit, "the last minute's notional")
+}
+
+/// A strategy that runs in a circle: fewer than `MAX_REPEATED_ORDERS` of the same symbol, side, type and size, at
+/// whatever price, were approved within `REPEAT_WINDOW_SEC`.
+pub fn not_repeated(context: &Context<'_>) -> Outcome {
+    if context.is_exit() {
+        return Outcome::not_applicable();
+    }
+    let what = "orders of this strategy for the same symbol, side, type and size within the window";
+    one_more(Reason::RepeatedOrder, context.pace.repeats, context.limits.max_repeated_orders, what)
 }
 
 /// Within `MAX_ORDERS_PER_SECOND` and `MAX_STRATEGY_ORDERS_PER_SECOND`.
 pub fn throttle(context: &Context<'_>) -> Outcome {
-    let (all, of_strategy) = context.pace;
+    let PaceCount { all, of_strategy, .. } = context.pace;
     let whole = one_more(Reason::Throttled, all, context.limits.max_orders_per_second, "orders in the last second");
     if whole.refusal.is_some() {
         return whole;
@@ -72,6 +85,14 @@ pub fn no_self_trade(context: &Context<'_>) -> Outcome {
             let text = format!("would trade with the own open order {own}");
             Outcome::refuse(Reason::SelfTrade, Figure::Name(own.to_string()), Figure::Word("none"), text)
         }
+    }
+}
+
+/// Passes while what was approved before and this order are at most `limit`.
+fn together(context: &Context<'_>, reason: Reason, before: Notional, limit: Notional, what: &str) -> Outcome {
+    match context.notional() {
+        Some(notional) => Outcome::at_most(reason, (before + notional).decimal(), limit.decimal(), what),
+        None => Outcome::refuse(reason, Figure::Nothing, limit.into(), "the order cannot be valued"),
     }
 }
 

@@ -36,7 +36,7 @@ struct Scene {
     breaker: State,
     probe: Option<ClOrdId>,
     day: DayCount,
-    pace: (u64, u64),
+    pace: PaceCount,
     twin_age_ms: Option<i64>,
 }
 
@@ -56,7 +56,7 @@ fn desk() -> Scene {
         breaker: State::Closed,
         probe: None,
         day: DayCount::default(),
-        pace: (0, 0),
+        pace: PaceCount::default(),
         twin_age_ms: None,
     };
     scene
@@ -81,6 +81,7 @@ impl Scene {
     /// Position, exposure and order limits so wide that another limit is what binds.
     fn wide(self) -> Self {
         self.limit("MAX_ORDER_SIZE_USD", "10000")
+            .limit("MAX_NOTIONAL_PER_MINUTE_USD", "10000")
             .limit("MAX_POSITION_SIZE_USD", "10000")
             .limit("MAX_POSITION_PCT", "1")
             .limit("MAX_TOTAL_EXPOSURE", "1")
@@ -142,7 +143,15 @@ impl Scene {
         self
     }
     fn pace(mut self, all: u64, of_strategy: u64) -> Self {
-        self.pace = (all, of_strategy);
+        self.pace = PaceCount { all, of_strategy, ..self.pace };
+        self
+    }
+    fn approved_this_minute(mut self, notional: &str) -> Self {
+        self.pace.minute_notional = usd(notional);
+        self
+    }
+    fn repeated(mut self, repeats: u64) -> Self {
+        self.pace.repeats = repeats;
         self
     }
     fn twin_aged(mut self, age_ms: i64) -> Self {
@@ -1017,6 +1026,33 @@ fn one_more_order_in_the_second_passes_below_both_throttles() {
 }
 
 #[test]
+fn the_minutes_approved_amount_and_this_order_are_at_most_the_limit() {
+    let scene = desk_at_50000().holding("BTC", "0.01").approved_this_minute("1750");
+    let steps = ["0.004999", "0.005", "0.005001"];
+    assert_at_most(Reason::NotionalThrottled, &scene, sized(|qty| buy().limit("50000.00", qty), steps));
+    assert_at_most(Reason::NotionalThrottled, &scene, ["249.99", "250", "250.01"].map(|of| buy().market_for(of)));
+    let for_market = scene.clone().approved_this_minute("1747.5");
+    assert_at_most(Reason::NotionalThrottled, &for_market, sized(|qty| buy().market(qty), steps));
+    for exit in [sell().limit("50000.00", "0.01"), sell().market("0.01")] {
+        assert_approved(&scene, &exit);
+    }
+}
+
+#[test]
+fn one_more_repeat_passes_below_the_limit_and_an_exit_may_be_repeated() {
+    let scene = |repeats: u64| desk().holding("BTC", "0.01").repeated(repeats);
+    for wish in [buy(), buy().market("0.001"), buy().market_for("100")] {
+        assert_approved(&scene(8), &wish);
+        assert_approved(&scene(9), &wish);
+        assert_refused(&scene(10), &wish, Reason::RepeatedOrder);
+        assert_refused(&scene(11), &wish, Reason::RepeatedOrder);
+    }
+    for exit in [sell(), sell().market("0.001")] {
+        assert_approved(&scene(11), &exit);
+    }
+}
+
+#[test]
 fn the_same_content_again_passes_once_the_window_is_over() {
     let scene = desk().holding("BTC", "0.01");
     for wish in four_kinds() {
@@ -1279,6 +1315,15 @@ fn every_limit_that_the_table_enforces_refuses_alone_at_its_tightest_and_passes_
         ("MAX_ORDERS_PER_SECOND", "3", "4", desk().pace(3, 1), of("10"), Reason::Throttled),
         ("MAX_STRATEGY_ORDERS_PER_SECOND", "1", "2", desk().pace(1, 1), of("10"), Reason::Throttled),
         (
+            "MAX_NOTIONAL_PER_MINUTE_USD",
+            "500",
+            "500.01",
+            desk().approved_this_minute("490.01"),
+            of("10"),
+            Reason::NotionalThrottled,
+        ),
+        ("MAX_REPEATED_ORDERS", "3", "4", desk().repeated(3), of("10"), Reason::RepeatedOrder),
+        (
             "MAX_PRICE_DEVIATION_PCT",
             "0.01",
             "0.010001",
@@ -1314,6 +1359,7 @@ fn every_limit_that_the_table_enforces_refuses_alone_at_its_tightest_and_passes_
     }
 
     let enforced_elsewhere = [
+        "REPEAT_WINDOW_SEC",
         "VERDICT_TTL_MS",
         "MAX_CONSECUTIVE_FAILURES",
         "MAX_FAILURES_PER_HOUR",

@@ -157,6 +157,7 @@ struct Approval {
     side: Side,
     notional: Decimal,
     content: String,
+    shape: String,
 }
 
 /// What the streams hold, from which a desk is rebuilt.
@@ -207,6 +208,8 @@ impl Setup {
             .limit("MAX_DAILY_NOTIONAL_USD", "100000000")
             .limit("MAX_ORDERS_PER_SECOND", "1000000")
             .limit("MAX_STRATEGY_ORDERS_PER_SECOND", "1000000")
+            .limit("MAX_NOTIONAL_PER_MINUTE_USD", "100000000")
+            .limit("MAX_REPEATED_ORDERS", "1000000")
             .limit("MAX_OPEN_ORDERS", "500")
             .limit("DUPLICATE_WINDOW_MS", "0")
     }
@@ -541,6 +544,15 @@ impl Floor {
             strategy: order.strategy.clone(),
             side: order.side,
             notional,
+            shape: format!(
+                "{} {} {} {} {:?} {:?}",
+                wish.strategy,
+                wish.symbol,
+                wish.side.as_str(),
+                order.ord_type.as_str(),
+                order.order_qty().map(|qty| qty.decimal().normalize()),
+                order.quote_qty().map(|amount| amount.decimal().normalize())
+            ),
             content: format!("{} {} {} {}", wish.strategy, wish.symbol, wish.side.as_str(), wish.size),
         };
         let sent = Sent {
@@ -605,6 +617,16 @@ impl Floor {
         let of_strategy = last_second.iter().filter(|approval| approval.strategy == order.strategy).count();
         assert!(u64::try_from(last_second.len()).unwrap() <= limits.max_orders_per_second);
         assert!(u64::try_from(of_strategy).unwrap() <= limits.max_strategy_orders_per_second);
+        if order.side == Side::Buy {
+            let buys = self.approvals.iter().filter(|approval| approval.side == Side::Buy);
+            let last_minute = buys.clone().filter(|approval| self.now.since_ms(approval.at) < 60 * SECOND);
+            let amount: Decimal = last_minute.map(|approval| approval.notional).sum();
+            assert!(amount <= limits.max_notional_per_minute_usd.decimal(), "{amount} approved in a minute");
+            let window_ms = limits.repeat_window_sec * SECOND;
+            let same = buys.filter(|approval| approval.shape == latest.shape);
+            let repeats = same.filter(|approval| self.now.since_ms(approval.at) < window_ms).count();
+            assert!(u64::try_from(repeats).unwrap() <= limits.max_repeated_orders, "{repeats} of one shape");
+        }
         let twins = self.approvals.iter().rev().skip(1).filter(|other| other.content == latest.content);
         for twin in twins {
             assert!(self.now.since_ms(twin.at) >= limits.duplicate_window_ms, "the same order {twin:?}");
@@ -654,7 +676,12 @@ impl Floor {
     fn persisted_breaker(&self) -> Breaker {
         {
             let breaker = self.desk.breaker();
-            Breaker::restored(breaker.state(), breaker.counts_from(), breaker.closed_at())
+            Breaker::restored(
+                breaker.state(),
+                breaker.counts_from(),
+                breaker.closed_at(),
+                self.desk.breaker().relapses(),
+            )
         }
     }
 }
@@ -794,6 +821,7 @@ fn every_open_buy_keeps_its_taker_fee_so_that_all_that_was_approved_can_be_paid(
         floor()
             .holding("USDT", usdt)
             .limit("MAX_ORDER_SIZE_USD", "10000")
+            .limit("MAX_NOTIONAL_PER_MINUTE_USD", "10000")
             .limit("MAX_POSITION_SIZE_USD", "10000")
             .limit("MAX_POSITION_PCT", "1")
             .limit("MAX_TOTAL_EXPOSURE", "1")
@@ -1206,6 +1234,48 @@ fn a_slot_of_the_throttle_is_free_again_exactly_one_second_later() {
     floor.wait(400);
     floor.approve(&buy("a-6").market_for("14"));
     floor.approve(&buy("b-4").of_strategy("grid").market_for("12"));
+}
+
+#[test]
+fn the_minutes_amount_frees_each_order_exactly_sixty_seconds_later_and_exits_add_nothing() {
+    let setup = floor().holding("BTC", "0.01").unhurried().limit("MAX_NOTIONAL_PER_MINUTE_USD", "500");
+    let setup = setup.limit("MAX_POSITION_SIZE_USD", "5000").limit("MAX_POSITION_PCT", "1");
+    let mut floor = setup.limit("MAX_TOTAL_EXPOSURE", "1").open();
+    floor.approve(&sell("exit-1").market("0.001"));
+    floor.approve(&buy("a-1").market_for("300"));
+    floor.wait(30_000);
+    floor.approve(&buy("a-2").market_for("200"));
+    floor.refuse(&buy("a-3").of_strategy("grid").market_for("10"), Reason::NotionalThrottled);
+    floor.approve(&sell("exit-2").market("0.001"));
+    floor.wait(29_999);
+    floor.refuse(&buy("a-4").market_for("300"), Reason::NotionalThrottled);
+    floor.wait(1);
+    floor.refuse(&buy("a-5").market_for("300.01"), Reason::NotionalThrottled);
+    floor.approve(&buy("a-6").market_for("300"));
+    floor.restart();
+    floor.refuse(&buy("a-7").market_for("10"), Reason::NotionalThrottled);
+}
+
+#[test]
+fn a_strategy_that_repeats_itself_is_held_until_the_window_is_over_at_whatever_price_and_exits_are_not() {
+    let setup = floor().holding("BTC", "0.1").unhurried().limit("MAX_POSITION_SIZE_USD", "10000");
+    let setup = setup.limit("MAX_POSITION_PCT", "1").limit("MAX_TOTAL_EXPOSURE", "1").limit("REPEAT_WINDOW_SEC", "10");
+    let mut floor = setup.limit("MAX_REPEATED_ORDERS", "2").open();
+    floor.approve(&buy("a-1").limit("59000.00", "0.001"));
+    floor.wait(5_000);
+    floor.approve(&buy("a-2").limit("59000.01", "0.001"));
+    floor.refuse(&buy("a-3").limit("59000.02", "0.0010"), Reason::RepeatedOrder);
+    floor.approve(&buy("a-4").limit("59000.02", "0.002"));
+    floor.approve(&buy("b-1").of_strategy("grid").limit("59000.02", "0.001"));
+    for n in 0..5 {
+        floor.approve(&sell(&format!("exit-{n}")).limit("61000.00", "0.001"));
+    }
+    floor.restart();
+    floor.wait(4_999);
+    floor.refuse(&buy("a-5").limit("59000.03", "0.001"), Reason::RepeatedOrder);
+    floor.wait(1);
+    floor.approve(&buy("a-6").limit("59000.04", "0.001"));
+    floor.refuse(&buy("a-7").limit("59000.05", "0.001"), Reason::RepeatedOrder);
 }
 
 #[test]
@@ -1785,6 +1855,9 @@ fn random_setup(rng: &mut SplitMix64) -> Setup {
         .limit("MAX_TOTAL_EXPOSURE", exposure)
         .limit("MAX_DAILY_ORDERS", rng.pick(&["4", "15", "50"]))
         .limit("MAX_DAILY_NOTIONAL_USD", rng.pick(&["600", "2500", "10000"]))
+        .limit("MAX_NOTIONAL_PER_MINUTE_USD", rng.pick(&["500", "600"]))
+        .limit("MAX_REPEATED_ORDERS", rng.pick(&["1", "3", "10"]))
+        .limit("REPEAT_WINDOW_SEC", rng.pick(&["1", "10", "60"]))
         .limit("MAX_OPEN_ORDERS", rng.pick(&["2", "5", "20"]))
         .limit("MAX_ORDERS_PER_SECOND", rng.pick(&["2", "5"]))
         .limit("MAX_STRATEGY_ORDERS_PER_SECOND", rng.pick(&["1", "2"]))
@@ -2004,6 +2077,9 @@ fn tighten(limits: &mut Limits, rng: &mut SplitMix64) -> &'static str {
             limits.allowed_strategies = AllowedStrategies::Only(BTreeSet::from([trend]));
         }
         "daily orders" => limits.max_daily_orders = fewer_than(limits.max_daily_orders, rng),
+        "amount per minute" => limits.max_notional_per_minute_usd = limits.max_notional_per_minute_usd.share(share),
+        "repeats" => limits.max_repeated_orders = fewer_than(limits.max_repeated_orders, rng),
+        "window for repeats" => limits.repeat_window_sec += rng.between(1, 60),
         "daily amount" => limits.max_daily_notional_usd = limits.max_daily_notional_usd.share(share),
         "open orders" => limits.max_open_orders = fewer_than(limits.max_open_orders, rng),
         "orders per second" => limits.max_orders_per_second = fewer_than(limits.max_orders_per_second, rng),
@@ -2020,7 +2096,7 @@ fn tighten(limits: &mut Limits, rng: &mut SplitMix64) -> &'static str {
     name
 }
 
-const TIGHTENED: [&str; 17] = [
+const TIGHTENED: [&str; 20] = [
     "position",
     "position share",
     "exposure",
@@ -2038,6 +2114,9 @@ const TIGHTENED: [&str; 17] = [
     "spread",
     "order age",
     "window for duplicates",
+    "amount per minute",
+    "repeats",
+    "window for repeats",
 ];
 
 fn fewer_than(count: u64, rng: &mut SplitMix64) -> u64 {
