@@ -24,4 +24,6 @@ mod audit_tampering; // `cdb audit verify`
 mod bus_acl; // who may do what on Redis
 mod secret_places; // passwords of any form, no dumps, starts that are refused
 mod init_secrets; // scripts/init-secrets
+mod metrics; // what the services say about themselves
+mod readiness; // 503 with the reason
 mod running; // cdb up itself

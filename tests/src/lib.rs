@@ -6,3 +6,4 @@ pub mod orders; // order texts
 pub mod redis_server; // a bare Redis of its own
 pub mod second; // a second executor
 pub mod chaos; // rounds of trouble, and every promise checked
+pub mod metrics; // reading /metrics

@@ -58,6 +58,101 @@ pub enum EventType {
     OperatorAction,
 }
 
+impl EventType {
+    /// Every kind.
+    pub const ALL: &'static [Self] = &[
+        Self::ServiceStarted,
+        Self::ServiceStopping,
+        Self::ConfigLoaded,
+        Self::StopSeen,
+        Self::StopCleared,
+        Self::BreakerOpened,
+        Self::BreakerHalfOpen,
+        Self::BreakerClosed,
+        Self::BreakerReset,
+        Self::StateLost,
+        Self::Resumed,
+        Self::LeaseAcquired,
+        Self::LeaseLost,
+        Self::KeyLoaded,
+        Self::KeyRotated,
+        Self::KeyRejected,
+        Self::RateLimited,
+        Self::Banned,
+        Self::Security,
+        Self::AuditTrouble,
+        Self::Checkpoint,
+        Self::AlertRaised,
+        Self::AlertResolved,
+        Self::OperatorAction,
+    ];
+
+    /// The wire word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ServiceStarted => "service_started",
+            Self::ServiceStopping => "service_stopping",
+            Self::ConfigLoaded => "config_loaded",
+            Self::StopSeen => "stop_seen",
+            Self::StopCleared => "stop_cleared",
+            Self::BreakerOpened => "breaker_opened",
+            Self::BreakerHalfOpen => "breaker_half_open",
+            Self::BreakerClosed => "breaker_closed",
+            Self::BreakerReset => "breaker_reset",
+            Self::StateLost => "state_lost",
+            Self::Resumed => "resumed",
+            Self::LeaseAcquired => "lease_acquired",
+            Self::LeaseLost => "lease_lost",
+            Self::KeyLoaded => "key_loaded",
+            Self::KeyRotated => "key_rotated",
+            Self::KeyRejected => "key_rejected",
+            Self::RateLimited => "rate_limited",
+            Self::Banned => "banned",
+            Self::Security => "security",
+            Self::AuditTrouble => "audit_trouble",
+            Self::Checkpoint => "checkpoint",
+            Self::AlertRaised => "alert_raised",
+            Self::AlertResolved => "alert_resolved",
+            Self::OperatorAction => "operator_action",
+        }
+    }
+}
+
+/// Kinds of security event (`detail.kind`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecurityKind {
+    /// A verdict that cdb_risk did not sign.
+    BadSignature,
+    /// A genuine verdict put on the stream again.
+    ReplayedVerdict,
+    /// A wrong token or log-in.
+    AuthFailed,
+    /// Refused by Redis.
+    AclDenied,
+    /// The exchange answered 401 or 403.
+    ExchangeAuth,
+}
+
+impl SecurityKind {
+    /// Every kind.
+    pub const ALL: &'static [Self] =
+        &[Self::BadSignature, Self::ReplayedVerdict, Self::AuthFailed, Self::AclDenied, Self::ExchangeAuth];
+
+    /// The wire word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BadSignature => "bad_signature",
+            Self::ReplayedVerdict => "replayed_verdict",
+            Self::AuthFailed => "auth_failed",
+            Self::AclDenied => "acl_denied",
+            Self::ExchangeAuth => "exchange_auth",
+        }
+    }
+}
+
 /// One event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
@@ -97,6 +192,18 @@ impl Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_kind_is_listed_under_its_wire_word() {
+        for event_type in EventType::ALL {
+            assert_eq!(serde_json::to_string(event_type).unwrap(), format!("\"{}\"", event_type.as_str()));
+        }
+        for kind in SecurityKind::ALL {
+            assert_eq!(serde_json::to_string(kind).unwrap(), format!("\"{}\"", kind.as_str()));
+        }
+        let words: std::collections::BTreeSet<_> = EventType::ALL.iter().map(|kind| kind.as_str()).collect();
+        assert_eq!(words.len(), EventType::ALL.len());
+    }
 
     #[test]
     fn the_golden_event_reads_and_writes_the_same_bytes() {

@@ -261,6 +261,31 @@ pub enum FindingKind {
     Transfer,
 }
 
+impl FindingKind {
+    /// Every kind.
+    pub const ALL: &'static [Self] = &[
+        Self::MissedFill,
+        Self::ForeignOrder,
+        Self::ForeignTrade,
+        Self::BalanceBreak,
+        Self::OrderMissing,
+        Self::Transfer,
+    ];
+
+    /// The wire word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::MissedFill => "missed_fill",
+            Self::ForeignOrder => "foreign_order",
+            Self::ForeignTrade => "foreign_trade",
+            Self::BalanceBreak => "balance_break",
+            Self::OrderMissing => "order_missing",
+            Self::Transfer => "transfer",
+        }
+    }
+}
+
 /// A difference between the exchange and our books.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {

@@ -47,6 +47,12 @@ pub struct AuditLog {
 pub struct AuditEnded;
 
 impl AuditLog {
+    /// Records that wait for the disk.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.jobs.max_capacity().saturating_sub(self.jobs.capacity())
+    }
+
     /// Records one entry and waits until it is on disk.
     ///
     /// # Errors

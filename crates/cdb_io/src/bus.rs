@@ -128,15 +128,21 @@ impl Bus {
     pub async fn connect(config: &RedisConfig) -> anyhow::Result<Self> {
         let place = format!("Redis at {}:{} as user {}", config.host, config.port, config.user);
         let client = Client::open(connection_info(config)?).with_context(|| format!("describing {place}"))?;
-        let manager_config = ConnectionManagerConfig::new()
-            .set_response_timeout(Some(RESPONSE_TIMEOUT))
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_number_of_retries(2)
-            .set_max_delay(Duration::from_millis(500));
         let commands = client
-            .get_connection_manager_with_config(manager_config)
+            .get_connection_manager_with_config(manager_config())
             .await
             .with_context(|| format!("connecting to {place}"))?;
+        Ok(Self { client, commands })
+    }
+
+    /// Connects when it is first used: for whoever has work to do while Redis is away.
+    ///
+    /// # Errors
+    /// The address is none.
+    pub fn lazy(config: &RedisConfig) -> anyhow::Result<Self> {
+        let client = Client::open(connection_info(config)?).context("describing Redis")?;
+        let commands = ConnectionManager::new_lazy_with_config(client.clone(), manager_config())
+            .context("describing the connection to Redis")?;
         Ok(Self { client, commands })
     }
 
@@ -164,6 +170,14 @@ impl Bus {
     pub async fn subscriber(&self) -> RedisResult<redis::aio::PubSub> {
         self.client.get_async_pubsub().await
     }
+}
+
+fn manager_config() -> ConnectionManagerConfig {
+    ConnectionManagerConfig::new()
+        .set_response_timeout(Some(RESPONSE_TIMEOUT))
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_number_of_retries(2)
+        .set_max_delay(Duration::from_millis(500))
 }
 
 fn connection_info(config: &RedisConfig) -> RedisResult<ConnectionInfo> {

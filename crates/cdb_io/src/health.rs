@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
@@ -26,14 +25,24 @@ pub struct Health(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    progressed_at_ms: AtomicI64,
+    /// When each loop last came round.
+    progressed_at_ms: Mutex<BTreeMap<&'static str, i64>>,
     troubles: Mutex<BTreeMap<&'static str, String>>,
 }
 
 impl Health {
     /// The service's loop came round.
     pub fn progress(&self) {
-        self.0.progressed_at_ms.store(clock::monotonic_ms(), Ordering::Relaxed);
+        self.progress_of("main");
+    }
+
+    /// One of several loops came round; each must go on, whatever the others do.
+    pub fn progress_of(&self, task: &'static str) {
+        self.progressed().insert(task, clock::monotonic_ms());
+    }
+
+    fn progressed(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, i64>> {
+        self.0.progressed_at_ms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A dependency does not answer, or something else keeps the service from its work.
@@ -53,10 +62,15 @@ impl Health {
     /// Everything that keeps the service from being ready.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
-        let idle_ms = clock::monotonic_ms().saturating_sub(self.0.progressed_at_ms.load(Ordering::Relaxed));
-        let stuck = (idle_ms > STUCK_AFTER_MS).then(|| format!("no progress for {idle_ms} ms"));
+        let now_ms = clock::monotonic_ms();
+        let progressed = self.progressed().clone();
+        let none = progressed.is_empty().then(|| "no progress yet".to_owned());
+        let stuck = progressed.into_iter().filter_map(|(task, at_ms)| {
+            let idle_ms = now_ms.saturating_sub(at_ms);
+            (idle_ms > STUCK_AFTER_MS).then(|| format!("no progress of {task} for {idle_ms} ms"))
+        });
         let troubles = self.troubles();
-        stuck.into_iter().chain(troubles.iter().map(|(what, why)| format!("{what}: {why}"))).collect()
+        none.into_iter().chain(stuck).chain(troubles.iter().map(|(what, why)| format!("{what}: {why}"))).collect()
     }
 }
 

@@ -13,6 +13,7 @@ pub mod audit_log; // the audit chain on disk, group-committed
 pub mod conditions; // what the breaker must heed, reported
 pub mod events; // what happened to the desk, published
 pub mod telemetry; // logs
+pub mod meters; // metrics under one rule of names
 pub mod health; // progress, readiness, metrics over HTTP
 pub mod healthcheck; // the same, asked for by the program itself
 pub mod supervise; // a task that ends ends the process; SIGTERM drains

@@ -54,22 +54,6 @@ impl Tasks {
         self.set.spawn(async move { (name, task.await) });
     }
 
-    /// What has to be had before any task can start; `None` when a signal asks for the end first.
-    ///
-    /// # Errors
-    /// Signals cannot be heard.
-    pub async fn before<T>(&mut self, needed: impl Future<Output = T>) -> anyhow::Result<Option<T>> {
-        let [terminate, interrupt] = match &mut self.signals {
-            Ok(signals) => signals,
-            Err(error) => anyhow::bail!("listening for signals: {error}"),
-        };
-        Ok(tokio::select! {
-            _ = terminate.recv() => None,
-            _ = interrupt.recv() => None,
-            had = needed => Some(had),
-        })
-    }
-
     /// Runs until a signal asks for the end and every task has drained, or until a task fails.
     ///
     /// # Errors

@@ -89,7 +89,7 @@ async fn start(options: &UpOptions) -> Result<Desk> {
     };
     let tools = Tools::find()?;
     let secrets = Secrets::prepare(&dir)?;
-    for name in ["redis", "logs", "audit", "risk"] {
+    for name in ["redis", "logs", "audit", "risk", "monitor"] {
         fs::create_dir_all(dir.join(name)).code(CONFIGURATION)?;
     }
     files::write_redis(&dir, &ports, &secrets)?;
@@ -255,6 +255,9 @@ impl Desk {
                 ("POSTGRES_USER", ledger.user.clone()),
                 ("POSTGRES_DB", ledger.database.clone()),
                 ("POSTGRES_PASSWORD_FILE", path("postgres_password")),
+                ("STATE_DIR", self.dir.join("monitor").to_string_lossy().into_owned()),
+                ("RISK_URL", format!("http://127.0.0.1:{}", ports.risk)),
+                ("EXECUTION_URL", format!("http://127.0.0.1:{}", ports.execution)),
             ],
         );
         let postgres = postgres::plan(&tools.postgres_bin, &ledger, log("postgres"))?;

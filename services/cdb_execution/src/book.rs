@@ -269,7 +269,7 @@ impl Book {
         if let Some(report) = &report {
             let result = serde_json::to_value(report)?;
             let entry = Entry { event_type: event_type(report), actor: None, order: None, result: Some(result) };
-            self.audit.record(entry).await?;
+            self.record(entry).await?;
             messages.push(Execution::ExecutionReport(Box::new(report.clone())).to_json());
             self.observer.reported(report);
         }
@@ -297,7 +297,8 @@ impl Book {
     /// The audit trail or Redis failed.
     pub async fn publish_finding(&self, finding: Finding) -> anyhow::Result<()> {
         let result = Some(serde_json::to_value(&finding)?);
-        self.audit.record(Entry { event_type: "FINDING", actor: None, order: None, result }).await?;
+        self.record(Entry { event_type: "FINDING", actor: None, order: None, result }).await?;
+        self.observer.found(finding.kind);
         self.gatekeeper.publish(vec![Execution::Finding(finding).to_json()]).await
     }
 
@@ -342,7 +343,19 @@ impl Book {
     ) -> anyhow::Result<cdb_core::audit::Durable> {
         let result = json!({"claim": claim, "verdict_entry": verdict_entry});
         let entry = Entry { event_type: SUBMITTED, actor: None, order: Some(order), result: Some(result) };
-        Ok(self.audit.record(entry).await?)
+        self.record(entry).await
+    }
+
+    async fn record(&self, entry: Entry) -> anyhow::Result<cdb_core::audit::Durable> {
+        let begun = Instant::now();
+        let durable = self.audit.record(entry).await?;
+        self.observer.audit_write.observe(begun.elapsed().as_secs_f64());
+        Ok(durable)
+    }
+
+    /// Records that wait for the disk.
+    pub fn audit_queue(&self) -> usize {
+        self.audit.waiting()
     }
 }
 

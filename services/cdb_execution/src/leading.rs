@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use cdb_core::event::{Event, EventType};
+use cdb_core::event::{Event, EventType, SecurityKind};
 use cdb_core::ids::EntryId;
 use cdb_core::report::Source;
 use cdb_core::sending::{SEND_DEADLINE_MS, Sending};
@@ -170,6 +170,7 @@ pub async fn term(process: &Process, mut shutdown: Shutdown) -> anyhow::Result<(
         failure = failed.recv() => Err(failure.unwrap_or_else(|| anyhow::anyhow!("the crew is gone"))),
     };
     crew.dismiss();
+    process.observer.leading(false);
     if outcome.is_ok() {
         lease.release(&scripts, &mut redis).await?;
     }
@@ -205,6 +206,7 @@ async fn lead(
     let config = &process.config;
     let mut redis = bus.commands();
     tracing::info!(token, "this instance sends");
+    process.observer.leading(true);
     announce(&mut redis, process, &token).await?;
     let redis_offset_ms = redis_clock_offset_ms(&mut redis).await?;
     let gatekeeper = Gatekeeper::new(redis.clone(), scripts, token, config.recv_window_ms);
@@ -278,6 +280,7 @@ async fn lead(
     let accountant = Accountant::new(book.clone(), venue, tracker, sender.clone(), pairs, baseline);
     crew.spawn("account", accountant.run());
     crew.spawn("sender", sender.clone().run());
+    crew.spawn("standing", sender.clone().keep_standing());
     process.health.well("redis");
     for (entry, verified) in pending {
         intake.pass_on(entry, verified, &sender, &canceler).await?;
@@ -367,6 +370,7 @@ impl Intake<'_> {
                 );
                 events::publish(&mut self.redis.clone(), &event).await?;
                 self.process.observer.forged.inc();
+                self.process.observer.security(SecurityKind::BadSignature);
                 tracing::error!(entry = %entry.id, problem = %bad, "a verdict is not genuine");
                 Ok(None)
             }
@@ -383,6 +387,7 @@ impl Intake<'_> {
         let service = self.process.config.service.service;
         pipeline.cmd("XACK").arg(keys::VERDICTS).arg(service).arg(entry.id.as_str()).ignore();
         let () = pipeline.query_async(&mut self.redis.clone()).await?;
+        self.process.observer.dead_letters.inc();
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use cdb_core::event::SecurityKind;
 use cdb_core::ids::Symbol;
 use cdb_core::secret::Secret;
 use cdb_io::audit_log::{AuditLog, Entry};
@@ -162,9 +163,9 @@ impl LocalStop {
     }
 
     /// `POST /stop` with the token; the body is the reason.
-    pub fn routes(&self, token: Option<Secret>) -> Router {
+    pub fn routes(&self, token: Option<Secret>, observer: Observer) -> Router {
         let digest = token.map(|token| Sha256::digest(token.expose().as_bytes()).into());
-        Router::new().route("/stop", post(stop)).with_state(Endpoint { stop: self.clone(), digest })
+        Router::new().route("/stop", post(stop)).with_state(Endpoint { stop: self.clone(), observer, digest })
     }
 }
 
@@ -208,6 +209,7 @@ async fn cancel_all(client: &Client, symbols: &BTreeSet<Symbol>, recv_window_ms:
 #[derive(Clone)]
 struct Endpoint {
     stop: LocalStop,
+    observer: Observer,
     /// Of the token; digests of equal length are compared, so that time tells nothing of the token.
     digest: Option<[u8; 32]>,
 }
@@ -216,10 +218,14 @@ async fn stop(State(endpoint): State<Endpoint>, headers: HeaderMap, body: String
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let given: [u8; 32] = match given.and_then(|text| text.strip_prefix("Bearer ")) {
         Some(token) => Sha256::digest(token.as_bytes()).into(),
-        None => return (StatusCode::UNAUTHORIZED, "a bearer token is needed\n").into_response(),
+        None => {
+            endpoint.observer.security(SecurityKind::AuthFailed);
+            return (StatusCode::UNAUTHORIZED, "a bearer token is needed\n").into_response();
+        }
     };
     let is_right = endpoint.digest.is_some_and(|digest| bool::from(subtle::ConstantTimeEq::ct_eq(&digest[..], &given)));
     if !is_right {
+        endpoint.observer.security(SecurityKind::AuthFailed);
         tracing::error!("POST /stop with a wrong token");
         return (StatusCode::UNAUTHORIZED, "not the token of STOP_TOKEN\n").into_response();
     }

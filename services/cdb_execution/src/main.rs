@@ -20,6 +20,7 @@ mod account; // balances at a moment when every fill is booked
 mod leading; // one term as the sending instance
 mod observe; // one log line and one metric for each thing that happens
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ use crate::observe::Observer;
 
 /// Pause before trying again after Redis went away.
 const RETRY: Duration = Duration::from_millis(500);
+/// How often ages and the disk are looked at.
+const LOOK_AROUND: Duration = Duration::from_secs(1);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -55,16 +58,28 @@ async fn serve() -> anyhow::Result<()> {
     let mut tasks = Tasks::default();
     let listen = config.service.http_listen;
     let stop = LocalStop::open(config.stop_file.clone());
-    let routes = stop.routes(config.stop_token.clone());
+    let routes = stop.routes(config.stop_token.clone(), observer.clone());
     let served = health::serve(listen, health.clone(), observer.registry(), routes, tasks.shutdown());
     tasks.spawn("http", served);
     tasks.spawn("audit", writer_end.wait());
     let watching = stop.clone().watch(audit.clone(), health.clone(), observer.clone(), tasks.shutdown());
     tasks.spawn("stop", watching);
+    tasks.spawn("look around", look_around(observer.clone(), config.service.audit_dir.clone(), tasks.shutdown()));
     let process = Process::new(config, audit, health, observer, stop.clone())?;
     tasks.spawn("cancels", stop.cancel(process.config.clone(), process.client(), tasks.shutdown()));
     tasks.spawn("execution", run(process, tasks.shutdown()));
     tasks.run().await
+}
+
+/// Ages and the disk are told whether this instance sends or not.
+async fn look_around(observer: Observer, audit_dir: PathBuf, mut shutdown: Shutdown) -> anyhow::Result<()> {
+    loop {
+        observer.look_around(&audit_dir);
+        tokio::select! {
+            () = shutdown.asked() => return Ok(()),
+            () = tokio::time::sleep(LOOK_AROUND) => {}
+        }
+    }
 }
 
 /// Leads whenever it can, until the end is asked for. A failure of Redis ends a term, never the process: a new term

@@ -1,18 +1,30 @@
 //! One log line and one metric for each thing that happens. Every label value is there at 0 from the start.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use cdb_core::event::SecurityKind;
 use cdb_core::gate::Answer;
-use cdb_core::reason::GateRefusal;
-use cdb_core::report::{ExecType, ExecutionReport};
+use cdb_core::reason::{GateRefusal, VenueRefusal};
+use cdb_core::report::{ExecType, ExecutionReport, FindingKind};
+use cdb_io::meters::{Meters, disk_free_ppm};
 use cdb_mexc::answer::{Meaning, Trouble};
 use cdb_mexc::endpoint::Endpoint;
 use cdb_mexc::push::Push;
 use cdb_mexc::stream::{Heard, StreamEnd};
-use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 use crate::config::Config;
 
+/// What changes an order.
+const EXEC_TYPES: [&str; 8] =
+    ["PendingNew", "New", "Trade", "PendingCancel", "Canceled", "Rejected", "Expired", "OrderStatus"];
+/// What a failed call means.
+const MEANINGS: [&str; 6] = ["refused", "unknown", "rate_limited", "banned", "not_found", "no_listen_key"];
+/// Why a stream ended.
+const STREAM_ENDS: [&str; 6] = ["no_connection", "not_subscribed", "no_listen_key", "silent", "closed", "aged"];
 /// Kinds of stream messages.
 const MESSAGES: [&str; 7] = ["order", "deal", "balance", "book", "last", "other", "strange"];
 
@@ -28,8 +40,20 @@ pub struct Observer {
     pub clock_offset_ms: IntGauge,
     /// 1 while a stop that needs no Redis is set.
     pub local_stop: IntGauge,
+    /// Entries that went to the dead letters.
+    pub dead_letters: IntCounter,
+    /// Orders in line, in flight, in doubt, open.
+    pub standing: Standing,
+    /// Time until a record was durable.
+    pub audit_write: Histogram,
+    /// Records that wait for the disk.
+    pub audit_queue: IntGauge,
     gate: IntCounterVec,
     reports: IntCounterVec,
+    sends: IntCounter,
+    failures: IntCounter,
+    findings: IntCounterVec,
+    security: IntCounterVec,
     troubles: IntCounterVec,
     latency: HistogramVec,
     rate_limited: IntCounterVec,
@@ -38,6 +62,45 @@ pub struct Observer {
     stream_ends: IntCounterVec,
     /// Fills that the user stream should have told of, and that were found by asking.
     pub stream_missed: IntCounter,
+    leads: IntGauge,
+    audit_disk_free: IntGauge,
+    ages: Arc<Mutex<Ages>>,
+    in_doubt_age: IntGauge,
+    reconcile_age: IntGauge,
+}
+
+/// Orders by where they stand.
+#[derive(Clone)]
+pub struct Standing {
+    /// Waiting for their turn.
+    pub queued: IntGauge,
+    /// Between grant and answer.
+    pub in_flight: IntGauge,
+    /// Open at the exchange.
+    pub open: IntGauge,
+    /// Of unknown outcome.
+    pub in_doubt: IntGauge,
+}
+
+/// Moments from which ages are counted.
+#[derive(Default)]
+struct Ages {
+    doubts: BTreeMap<u64, Instant>,
+    doubts_begun: u64,
+    /// When orders and fills were last compared with the exchange; when this process began, before the first time.
+    reconciled_at: Option<Instant>,
+}
+
+/// A doubt, counted for as long as this lives.
+pub struct Doubt {
+    id: u64,
+    ages: Arc<Mutex<Ages>>,
+}
+
+impl Drop for Doubt {
+    fn drop(&mut self) {
+        self.ages.lock().unwrap_or_else(PoisonError::into_inner).doubts.remove(&self.id);
+    }
 }
 
 /// The two streams.
@@ -64,90 +127,132 @@ impl Observer {
     /// # Errors
     /// A metric's name is given twice.
     pub fn new(config: &Config) -> anyhow::Result<Self> {
-        let registry = Registry::new();
-        let vector = |name: &str, help: &str, label: &str| -> anyhow::Result<IntCounterVec> {
-            let vector = IntCounterVec::new(Opts::new(name, help), &[label])?;
-            registry.register(Box::new(vector.clone()))?;
-            Ok(vector)
+        let meters = Meters::of("cdb_execution");
+        let mode = config.service.mode.as_str();
+        meters.build_info(mode, &[("key_fingerprint", &config.key_fingerprint)])?;
+        let answers =
+            ["granted", "wait", "not_leader"].into_iter().chain(GateRefusal::ALL.iter().map(|refusal| refusal.code()));
+        let endpoints = || Endpoint::ALL.iter().map(|endpoint| endpoint.name());
+        let streams = [StreamKind::User, StreamKind::Market].map(StreamKind::as_str);
+        let missed = "Fills found by asking that the user stream should have told of";
+        let standing = Standing {
+            queued: meters.gauge("queued_orders", "Approved orders that wait for their turn")?,
+            in_flight: meters.gauge("in_flight_orders", "Orders between grant and answer")?,
+            open: meters.gauge("open_orders", "Orders that have not ended")?,
+            in_doubt: meters.gauge("in_doubt_orders", "Orders of unknown outcome")?,
         };
-        let redis_errors = IntCounter::new("cdb_execution_redis_errors_total", "Terms ended by Redis")?;
-        let forged = IntCounter::new("cdb_execution_forged_verdicts_total", "Verdicts that were not genuine")?;
-        let clock_offset_ms = IntGauge::new("cdb_execution_clock_offset_ms", "Exchange clock minus ours")?;
-        let latency = HistogramVec::new(
-            HistogramOpts::new("cdb_execution_exchange_latency_seconds", "Time to the exchange's answer")
-                .buckets(vec![0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0]),
-            &["endpoint"],
-        )?;
-        let labels = ["build", "mode", "key_fingerprint"];
-        let build = IntGaugeVec::new(Opts::new("cdb_execution_build_info", "Always 1"), &labels)?;
-        build.with_label_values(&[cdb_io::config::BUILD, config.service.mode.as_str(), &config.key_fingerprint]).set(1);
-        registry.register(Box::new(redis_errors.clone()))?;
-        registry.register(Box::new(forged.clone()))?;
-        registry.register(Box::new(clock_offset_ms.clone()))?;
-        let local_stop = IntGauge::new("cdb_execution_local_stop", "1 while stopped by file, signal or POST /stop")?;
-        registry.register(Box::new(local_stop.clone()))?;
-        registry.register(Box::new(latency.clone()))?;
-        registry.register(Box::new(build))?;
-        let stream_up = IntGaugeVec::new(Opts::new("cdb_execution_stream_up", "1 while subscribed"), &["stream"])?;
-        registry.register(Box::new(stream_up.clone()))?;
-        let stream_missed = IntCounter::new(
-            "cdb_execution_stream_missed_fills_total",
-            "Fills found by asking that the user stream should have told of",
-        )?;
-        registry.register(Box::new(stream_missed.clone()))?;
-        let observer = Self {
-            gate: vector("cdb_execution_gate_answers_total", "The gate's answers for new orders", "answer")?,
-            reports: vector("cdb_execution_reports_total", "Execution reports", "exec_type")?,
-            troubles: vector("cdb_execution_exchange_troubles_total", "Calls that failed, by meaning", "meaning")?,
-            stream_up,
-            stream_missed,
-            stream_messages: vector("cdb_execution_stream_messages_total", "Messages of the streams", "message")?,
-            stream_ends: vector("cdb_execution_stream_ends_total", "Ends of streams, by cause", "cause")?,
-            rate_limited: vector("cdb_execution_rate_limited_total", "429 and 418 of the exchange", "kind")?,
-            redis_errors,
-            forged,
-            clock_offset_ms,
-            local_stop,
-            latency,
-            registry,
-        };
-        observer.zero();
-        Ok(observer)
-    }
-
-    fn zero(&self) {
-        for answer in ["granted", "wait", "not_leader"].into_iter().chain(GateRefusal::ALL.iter().map(|one| one.code()))
-        {
-            self.gate.with_label_values(&[answer]);
-        }
-        for exec_type in
-            ["PendingNew", "New", "Trade", "PendingCancel", "Canceled", "Rejected", "Expired", "OrderStatus"]
-        {
-            self.reports.with_label_values(&[exec_type]);
-        }
-        for meaning in ["refused", "unknown", "rate_limited", "banned", "not_found", "no_listen_key"] {
-            self.troubles.with_label_values(&[meaning]);
-        }
-        for stream in [StreamKind::User, StreamKind::Market] {
-            self.stream_up.with_label_values(&[stream.as_str()]).set(0);
-        }
-        for message in MESSAGES {
-            self.stream_messages.with_label_values(&[message]);
-        }
-        for cause in ["no_connection", "not_subscribed", "no_listen_key", "silent", "closed", "aged"] {
-            self.stream_ends.with_label_values(&[cause]);
-        }
-        for kind in ["429", "418"] {
-            self.rate_limited.with_label_values(&[kind]);
-        }
-        for endpoint in Endpoint::ALL {
-            self.latency.with_label_values(&[endpoint.name()]);
-        }
+        Ok(Self {
+            standing,
+            redis_errors: meters.counter("redis_errors_total", "Terms ended by Redis")?,
+            forged: meters.counter("forged_verdicts_total", "Verdicts that were not genuine")?,
+            clock_offset_ms: meters.gauge("clock_offset_ms", "Exchange clock minus ours")?,
+            local_stop: meters.gauge("local_stop", "1 while stopped by file, signal or POST /stop")?,
+            dead_letters: meters.counter("dead_letters_total", "Verdicts that went to the dead letters")?,
+            audit_write: meters.seconds("audit_write_seconds", "Time until an audit record was durable")?,
+            audit_queue: meters.gauge("audit_queue_records", "Audit records that wait for the disk")?,
+            gate: meters.counters("gate_answers_total", "The gate's answers for new orders", "answer", answers)?,
+            reports: meters.counters("reports_total", "Execution reports", "exec_type", EXEC_TYPES)?,
+            sends: meters.counter("sends_total", "New orders that the exchange was asked for")?,
+            failures: meters.counter("failures_total", "Of those: no answer, 5xx, 401, 403, 418, 429")?,
+            findings: meters.counters(
+                "findings_total",
+                "Differences between the exchange and the books",
+                "kind",
+                FindingKind::ALL.iter().map(|kind| kind.as_str()),
+            )?,
+            security: meters.counters(
+                "security_total",
+                "Forged, replayed, refused",
+                "kind",
+                SecurityKind::ALL.iter().map(|kind| kind.as_str()),
+            )?,
+            troubles: meters.counters("exchange_troubles_total", "Calls that failed", "meaning", MEANINGS)?,
+            latency: meters.seconds_by(
+                "exchange_latency_seconds",
+                "Time to the exchange's answer",
+                "endpoint",
+                endpoints(),
+            )?,
+            rate_limited: meters.counters("rate_limited_total", "429 and 418", "kind", ["429", "418"])?,
+            stream_up: meters.gauges("stream_up", "1 while subscribed", "stream", streams)?,
+            stream_messages: meters.counters("stream_messages_total", "Messages", "message", MESSAGES)?,
+            stream_ends: meters.counters("stream_ends_total", "Ends of streams", "cause", STREAM_ENDS)?,
+            stream_missed: meters.counter("stream_missed_fills_total", missed)?,
+            leads: meters.gauge("leads", "1 while this instance sends")?,
+            audit_disk_free: meters.gauge("audit_disk_free_ppm", "Free share of the audit trail's disk, millionths")?,
+            in_doubt_age: meters.gauge("in_doubt_age_seconds", "Age of the oldest doubt")?,
+            reconcile_age: meters.gauge("reconcile_age_seconds", "Since everything was compared with the exchange")?,
+            ages: Arc::default(),
+            registry: meters.registry(),
+        })
     }
 
     /// For the endpoint.
     pub fn registry(&self) -> Registry {
         self.registry.clone()
+    }
+
+    fn ages(&self) -> MutexGuard<'_, Ages> {
+        self.ages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this instance sends. What a former term counted does not stand any more.
+    pub fn leading(&self, leads: bool) {
+        self.leads.set(i64::from(leads));
+        if !leads {
+            let Standing { queued, in_flight, open, in_doubt } = &self.standing;
+            for gauge in [queued, in_flight, open, in_doubt] {
+                gauge.set(0);
+            }
+        }
+    }
+
+    /// An order's outcome is unknown for as long as the answer lives.
+    pub fn doubt(&self) -> Doubt {
+        let mut ages = self.ages();
+        ages.doubts_begun += 1;
+        let id = ages.doubts_begun;
+        ages.doubts.insert(id, Instant::now());
+        Doubt { id, ages: Arc::clone(&self.ages) }
+    }
+
+    /// Everything was compared with the exchange.
+    pub fn reconciled(&self) {
+        self.ages().reconciled_at = Some(Instant::now());
+    }
+
+    /// Ages and the disk, once a second, whether this instance sends or not.
+    pub fn look_around(&self, audit_dir: &Path) {
+        let seconds = |since: Instant| i64::try_from(since.elapsed().as_secs()).unwrap_or(i64::MAX);
+        let mut ages = self.ages();
+        let reconciled_at = *ages.reconciled_at.get_or_insert_with(Instant::now);
+        self.reconcile_age.set(seconds(reconciled_at));
+        self.in_doubt_age.set(ages.doubts.values().min().map_or(0, |since| seconds(*since)));
+        drop(ages);
+        self.audit_disk_free.set(disk_free_ppm(audit_dir));
+    }
+
+    /// A difference between the exchange and the books.
+    pub fn found(&self, kind: FindingKind) {
+        self.findings.with_label_values(&[kind.as_str()]).inc();
+    }
+
+    /// Something forged, replayed or refused.
+    pub fn security(&self, kind: SecurityKind) {
+        self.security.with_label_values(&[kind.as_str()]).inc();
+    }
+
+    /// The exchange was asked for a new order. A business refusal is no failure (design §5).
+    pub fn sent(&self, trouble: Option<&Trouble>) {
+        self.sends.inc();
+        let is_failure = trouble.is_some_and(|trouble| match trouble.meaning {
+            Meaning::Refused(VenueRefusal::Auth | VenueRefusal::Clock) => true,
+            Meaning::Unknown | Meaning::RateLimited { .. } | Meaning::Banned { .. } => true,
+            Meaning::Refused(_) | Meaning::NotFound | Meaning::NoListenKey => false,
+        });
+        if is_failure {
+            self.failures.inc();
+        }
     }
 
     /// The gate answered for a new order.

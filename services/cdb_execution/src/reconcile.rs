@@ -210,6 +210,9 @@ impl Reconciler {
                     compared.insert(symbol, Compared { orders, ..fills });
                 }
             }
+            if with_fills && compared.len() == self.symbols.len() {
+                self.venue.observer().reconciled();
+            }
             // Without an answer of the exchange for every symbol the command stands.
             if is_asked && compared.len() == self.symbols.len() {
                 let result = json!({"id": command, "since_ms": self.since_ms, "ts": clock::now(), "symbols": compared});

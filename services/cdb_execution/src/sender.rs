@@ -25,6 +25,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::book::{Along, Book, Tracked};
 use crate::leading::Crew;
 use crate::local_stop::LocalStop;
+use crate::observe::Doubt;
 use crate::tracker::Tracker;
 use crate::venue::{Venue, is_answered};
 
@@ -34,6 +35,8 @@ const QUEUE_MAX: usize = 256;
 const CLOCK_PAUSE: Duration = Duration::from_millis(100);
 /// How long a doubt is reported after it was last looked into, ms; longer than the longest pause between two looks.
 const DOUBT_REPORT_MS: i64 = 10_000;
+/// How often it is said how many orders stand where.
+const STANDING: Duration = Duration::from_millis(500);
 /// Orders that may be between grant and answer at one time.
 const FLIGHTS: usize = 16;
 
@@ -447,6 +450,24 @@ impl Sender {
         })
     }
 
+    /// Says how many orders stand where, for as long as the term lasts.
+    ///
+    /// # Errors
+    /// Never.
+    pub async fn keep_standing(self) -> anyhow::Result<()> {
+        let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        loop {
+            let observer = self.venue.observer();
+            let standing = &observer.standing;
+            standing.queued.set(gauge(self.queue.lock().len()));
+            standing.in_flight.set(gauge(FLIGHTS.saturating_sub(self.flights.available_permits())));
+            standing.in_doubt.set(gauge(self.doubts.load(Ordering::Relaxed)));
+            standing.open.set(gauge(self.book.open_ids(|_| true).len()));
+            observer.audit_queue.set(gauge(self.book.audit_queue()));
+            tokio::time::sleep(STANDING).await;
+        }
+    }
+
     /// Waits until no order is in doubt.
     pub async fn without_doubts(&self) {
         loop {
@@ -460,19 +481,24 @@ impl Sender {
 }
 
 /// Counts a doubt for as long as it lasts.
-struct Counted(Arc<AtomicUsize>, Arc<Notify>);
+struct Counted {
+    doubts: Arc<AtomicUsize>,
+    resolved: Arc<Notify>,
+    _age: Doubt,
+}
 
 impl Counted {
     fn begin(sender: &Sender) -> Self {
         sender.doubts.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(&sender.doubts), Arc::clone(&sender.resolved))
+        let doubt = sender.venue.observer().doubt();
+        Self { doubts: Arc::clone(&sender.doubts), resolved: Arc::clone(&sender.resolved), _age: doubt }
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-        self.1.notify_waiters();
+        self.doubts.fetch_sub(1, Ordering::Relaxed);
+        self.resolved.notify_waiters();
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use cdb_core::breaker::Cause;
-use cdb_core::event::{Event, EventType};
+use cdb_core::event::{Event, EventType, SecurityKind};
 use cdb_core::gate::Answer;
 use cdb_core::ids::{OrderId, Symbol, TradeId};
 use cdb_core::reason::VenueRefusal;
@@ -241,6 +241,7 @@ impl Venue {
     /// Counts the exchange's answer to a new order.
     pub fn observe_placed(&self, elapsed: Duration, trouble: Option<&Trouble>) {
         self.observer.answered(Endpoint::NewOrder, elapsed, trouble);
+        self.observer.sent(trouble);
     }
 
     /// Reports a condition that the breaker must heed.
@@ -279,6 +280,7 @@ impl Venue {
             Meaning::RateLimited { wait_s } => (wait_s, false),
             Meaning::Banned { wait_s } => (wait_s, true),
             Meaning::Refused(VenueRefusal::Auth) => {
+                self.observer.security(SecurityKind::ExchangeAuth);
                 let detail = json!({"kind": "exchange_auth"});
                 return self.tell(EventType::Security, &trouble.text, detail).await;
             }

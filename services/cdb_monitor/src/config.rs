@@ -1,5 +1,6 @@
 //! Settings: what every service needs, and where the ledger is.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use cdb_core::secret::Secret;
@@ -20,6 +21,8 @@ pub struct Config {
     pub postgres: PostgresConfig,
     /// A database away for longer opens the breaker.
     pub ledger_away_max: Duration,
+    /// Where this service keeps what neither Redis nor the database may make it forget.
+    pub state_dir: PathBuf,
 }
 
 /// Where PostgreSQL is. Host, port, user and password are apart, so that no character of a password can change the
@@ -54,7 +57,8 @@ impl Config {
             password: environment.secret_if_present("POSTGRES_PASSWORD", service.mode),
         };
         let ledger_away_max = Duration::from_secs(environment.value("LEDGER_AWAY_MAX_SEC", LEDGER_AWAY_MAX_SEC));
+        let state_dir = environment.value("STATE_DIR", PathBuf::from("/var/lib/cdb/monitor"));
         environment.finish()?;
-        Ok(Self { service, postgres, ledger_away_max })
+        Ok(Self { service, postgres, ledger_away_max, state_dir })
     }
 }

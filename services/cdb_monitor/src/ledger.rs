@@ -1,5 +1,7 @@
 //! The streams' entries as rows. Every statement may be repeated without effect.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use cdb_core::event::Event;
 use cdb_core::report::{AccountSnapshot, Execution, ExecutionReport, Finding};
@@ -16,6 +18,8 @@ use crate::config::Config;
 
 /// Connections at most.
 const CONNECTIONS_MAX: u32 = 4;
+/// Longest wait for one.
+const ACQUIRE_MAX: Duration = Duration::from_secs(5);
 
 /// The ledger.
 #[derive(Clone)]
@@ -40,11 +44,9 @@ struct PublishedVerdict {
 }
 
 impl Ledger {
-    /// Connects and brings the schema up to date.
-    ///
-    /// # Errors
-    /// The database is unreachable, or a migration fails.
-    pub async fn open(config: &Config) -> anyhow::Result<Self> {
+    /// A ledger that connects when it is first used: alerts go out while the database is away.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
         let postgres = &config.postgres;
         let mut options = PgConnectOptions::new()
             .host(&postgres.host)
@@ -55,14 +57,19 @@ impl Ledger {
         if let Some(password) = &postgres.password {
             options = options.password(password.expose());
         }
-        let place = || format!("the ledger at {}:{} as {}", postgres.host, postgres.port, postgres.user);
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS_MAX)
-            .connect_with(options)
-            .await
-            .with_context(|| format!("connecting to {}", place()))?;
-        sqlx::migrate!().run(&pool).await.with_context(|| format!("migrating {}", place()))?;
-        Ok(Self { pool })
+            .acquire_timeout(ACQUIRE_MAX)
+            .connect_lazy_with(options);
+        Self { pool }
+    }
+
+    /// Brings the schema up to date.
+    ///
+    /// # Errors
+    /// The database is unreachable, or a migration fails.
+    pub async fn migrate(&self) -> anyhow::Result<()> {
+        sqlx::migrate!().run(&self.pool).await.context("migrating the ledger")
     }
 
     /// Whether the database answers.

@@ -6,11 +6,11 @@
 mod config; // settings
 mod ledger; // the streams' entries as rows
 mod projection; // the loop from the streams to the ledger
+mod desk_watch; // the desk as this service sees it by itself
 mod views; // what the CLI and the console ask for
 mod observe; // metrics
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use cdb_io::bus::Bus;
@@ -21,9 +21,6 @@ use cdb_io::{health, healthcheck, no_dumps, supervise, telemetry};
 use crate::config::Config;
 use crate::ledger::Ledger;
 use crate::observe::Observer;
-
-/// Pause before trying again while Redis or the database is not there.
-const RETRY: Duration = Duration::from_secs(1);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -39,8 +36,9 @@ async fn serve() -> anyhow::Result<()> {
     let config = Config::read().context("cdb_monitor does not start")?;
     let health = Health::default();
     let observer = Observer::new(&config)?;
+    let ledger = Ledger::of(&config);
+    let bus = Bus::lazy(&config.service.redis)?;
     let mut tasks = Tasks::default();
-    let Some((ledger, bus)) = tasks.before(connect(&config)).await? else { return Ok(()) };
     let views = views::routes(ledger.clone(), bus.clone(), config.service.mode);
     let listen = config.service.http_listen;
     tasks.spawn("http", health::serve(listen, health.clone(), observer.registry(), views, tasks.shutdown()));
@@ -49,18 +47,8 @@ async fn serve() -> anyhow::Result<()> {
             projection::run(stream, config.clone(), ledger.clone(), health.clone(), observer.clone(), tasks.shutdown());
         tasks.spawn("projection", task);
     }
-    tasks.spawn("watch", projection::watch(config, ledger, bus, tasks.shutdown()));
+    let watching = desk_watch::run(config.clone(), health.clone(), observer.clone(), tasks.shutdown());
+    tasks.spawn("desk watch", watching);
+    tasks.spawn("watch", projection::watch(config, ledger, bus, health, observer, tasks.shutdown()));
     tasks.run().await
-}
-
-/// Database and Redis, tried again until both are there: nothing else orders their starts after a reboot.
-async fn connect(config: &Config) -> (Ledger, Bus) {
-    loop {
-        let both = async { anyhow::Ok((Ledger::open(config).await?, Bus::connect(&config.service.redis).await?)) };
-        match both.await {
-            Ok(both) => return both,
-            Err(error) => tracing::error!(error = format!("{error:#}"), "the monitor waits"),
-        }
-        tokio::time::sleep(RETRY).await;
-    }
 }

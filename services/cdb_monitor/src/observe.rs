@@ -1,17 +1,53 @@
-//! Metrics of this service.
+//! Metrics of this service: what it writes, and what it sees of the desk when it looks by itself.
 
-use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
+use cdb_core::event::EventType;
+use cdb_io::meters::{Meters, Position, UNKNOWN};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 use crate::config::Config;
 use crate::projection::STREAMS;
+
+/// Services whose heartbeat is looked for.
+pub const SERVICES: [&str; 3] = ["cdb_risk", "cdb_execution", "cdb_monitor"];
+/// Consumer groups whose lag is looked at.
+pub const GROUPS: [&str; 2] = ["cdb_risk", "cdb_execution"];
+/// Streams whose length is looked at.
+pub const LENGTHS: [&str; 5] = ["cdb:orders", "cdb:verdicts", "cdb:executions", "cdb:events", "cdb:dead"];
+/// Positions of the breaker.
+const BREAKER: &[&str] = &[UNKNOWN, "closed", "open", "half_open"];
+/// Whether everything is stopped.
+const STOP: &[&str] = &[UNKNOWN, "clear", "stopped"];
+/// Whether there is a permit.
+const PERMIT: &[&str] = &[UNKNOWN, "present", "absent"];
 
 /// Metrics.
 #[derive(Clone)]
 pub struct Observer {
     registry: Registry,
     written: IntCounterVec,
-    redis_errors: IntCounter,
-    postgres_errors: IntCounter,
+    /// Failures of Redis.
+    pub redis_errors: IntCounter,
+    /// Failures of the database.
+    pub postgres_errors: IntCounter,
+    /// Commands that the bus's ACL refused.
+    pub acl_denied: IntCounter,
+    /// The stop of everything.
+    pub stop: Position,
+    /// The permit.
+    pub permit: Position,
+    /// The breaker.
+    pub breaker: Position,
+    /// 1 for a service whose heartbeat is there.
+    pub heartbeats: IntGaugeVec,
+    /// Entries of a stream.
+    pub lengths: IntGaugeVec,
+    /// Entries that a group has not read.
+    pub lag: IntGaugeVec,
+    /// Entries that a group has read and not acknowledged.
+    pub pending: IntGaugeVec,
+    /// Millionths of the disk that are free.
+    pub disk_free: IntGauge,
+    events: IntCounterVec,
 }
 
 impl Observer {
@@ -20,20 +56,30 @@ impl Observer {
     /// # Errors
     /// A metric's name is given twice.
     pub fn new(config: &Config) -> anyhow::Result<Self> {
-        let registry = Registry::new();
-        let written = IntCounterVec::new(Opts::new("cdb_monitor_entries_total", "Entries in the ledger"), &["stream"])?;
-        let redis_errors = IntCounter::new("cdb_monitor_redis_errors_total", "Failures of Redis")?;
-        let postgres_errors = IntCounter::new("cdb_monitor_postgres_errors_total", "Failures of the database")?;
-        let build = IntGaugeVec::new(Opts::new("cdb_monitor_build_info", "Always 1"), &["build", "mode"])?;
-        registry.register(Box::new(written.clone()))?;
-        registry.register(Box::new(redis_errors.clone()))?;
-        registry.register(Box::new(postgres_errors.clone()))?;
-        registry.register(Box::new(build.clone()))?;
-        build.with_label_values(&[cdb_io::config::BUILD, config.service.mode.as_str()]).set(1);
-        for stream in STREAMS {
-            written.with_label_values(&[stream]);
-        }
-        Ok(Self { registry, written, redis_errors, postgres_errors })
+        let meters = Meters::of("cdb_monitor");
+        meters.build_info(config.service.mode.as_str(), &[])?;
+        let words = EventType::ALL.iter().map(|event_type| event_type.as_str());
+        Ok(Self {
+            written: meters.counters("entries_total", "Entries in the ledger", "stream", STREAMS)?,
+            redis_errors: meters.counter("redis_errors_total", "Failures of Redis")?,
+            postgres_errors: meters.counter("postgres_errors_total", "Failures of the database")?,
+            acl_denied: meters.counter("acl_denied_total", "Log-ins and commands that Redis's ACL refused")?,
+            stop: meters.position("stop_state", "1 for whether everything is stopped, as seen on Redis", STOP)?,
+            permit: meters.position("permit_state", "1 for whether there is a permit, as seen on Redis", PERMIT)?,
+            breaker: meters.position("breaker_state", "1 for the breaker's position, as seen on Redis", BREAKER)?,
+            heartbeats: meters.gauges(
+                "heartbeat_present",
+                "1 while a service's heartbeat is there",
+                "service",
+                SERVICES,
+            )?,
+            lengths: meters.gauges("stream_entries", "Entries of a stream", "stream", LENGTHS)?,
+            lag: meters.gauges("group_lag_entries", "Entries that a group has not read", "group", GROUPS)?,
+            pending: meters.gauges("group_pending_entries", "Entries read and not acknowledged", "group", GROUPS)?,
+            disk_free: meters.gauge("disk_free_ppm", "Free share of the disk of STATE_DIR, millionths")?,
+            events: meters.counters("events_total", "Events of the desk since this process began", "type", words)?,
+            registry: meters.registry(),
+        })
     }
 
     /// For the endpoint.
@@ -44,6 +90,18 @@ impl Observer {
     /// Entries are in the ledger.
     pub fn written(&self, stream: &str, count: usize) {
         self.written.with_label_values(&[stream]).inc_by(u64::try_from(count).unwrap_or_default());
+    }
+
+    /// The desk published an event.
+    pub fn event(&self, event_type: EventType) {
+        self.events.with_label_values(&[event_type.as_str()]).inc();
+    }
+
+    /// Redis does not say how the desk stands.
+    pub fn desk_unknown(&self) {
+        self.stop.set(UNKNOWN);
+        self.permit.set(UNKNOWN);
+        self.breaker.set(UNKNOWN);
     }
 
     /// Redis or the database failed.

@@ -30,14 +30,33 @@ const HEARTBEAT_MS: u64 = 5_000;
 ///
 /// # Errors
 /// Never: what fails is tried again.
-pub async fn watch(config: Config, ledger: Ledger, bus: Bus, mut shutdown: Shutdown) -> anyhow::Result<()> {
+pub async fn watch(
+    config: Config,
+    ledger: Ledger,
+    bus: Bus,
+    health: Health,
+    observer: Observer,
+    mut shutdown: Shutdown,
+) -> anyhow::Result<()> {
     let mut seen_at = Instant::now();
     loop {
         tokio::select! {
             () = shutdown.asked() => return Ok(()),
             () = tokio::time::sleep(RETRY) => {}
         }
-        match tokio::time::timeout(ANSWER_MAX, ledger.ping()).await {
+        let answer = tokio::time::timeout(ANSWER_MAX, ledger.ping()).await;
+        match &answer {
+            Ok(Ok(())) => health.well("postgres"),
+            Ok(Err(error)) => {
+                observer.postgres_errors.inc();
+                health.trouble("postgres", error.to_string());
+            }
+            Err(_) => {
+                observer.postgres_errors.inc();
+                health.trouble("postgres", format!("does not answer within {ANSWER_MAX:?}"));
+            }
+        }
+        match answer {
             Ok(Ok(())) => seen_at = Instant::now(),
             Ok(Err(_)) | Err(_) if seen_at.elapsed() > config.ledger_away_max => {
                 let text = format!("the ledger does not answer for {} s", seen_at.elapsed().as_secs());
@@ -65,6 +84,7 @@ pub async fn run(
     observer: Observer,
     mut shutdown: Shutdown,
 ) -> anyhow::Result<()> {
+    health.progress_of(stream);
     loop {
         let reading = read(stream, &config, &ledger, &health, &observer);
         let error = tokio::select! {
@@ -90,6 +110,7 @@ async fn read(
 ) -> anyhow::Result<()> {
     let bus = Bus::connect(&config.service.redis).await?;
     let mut connection = bus.blocking().await?;
+    ledger.migrate().await?;
     let mut cursor = ledger.cursor(stream).await?;
     loop {
         let entries = bus::read_after(&mut connection, stream, &cursor, BATCH).await?;
@@ -99,7 +120,7 @@ async fn read(
             observer.written(stream, entries.len());
         }
         health.well(stream);
-        health.progress();
+        health.progress_of(stream);
         if stream == keys::EVENTS {
             heartbeat::beat(&mut bus.commands(), config.service.service, None, HEARTBEAT_MS).await?;
         }

@@ -145,7 +145,10 @@ pub async fn term(
         match lease.ask(&scripts, &mut redis).await? {
             Asked::Ours(token) => break token,
             Asked::NoEpoch => bail!("the data set's epoch is gone"),
-            Asked::Held => health.trouble("lease", "another instance decides; this one stands by"),
+            Asked::Held => {
+                observer.not_leading();
+                health.trouble("lease", "another instance decides; this one stands by");
+            }
         }
         tokio::select! {
             () = shutdown.asked() => return Ok(()),
