@@ -14,7 +14,7 @@ use super::private;
 use crate::outcome::{CONFIGURATION, Result, WithCode as _, end};
 
 /// Users of the bus.
-const REDIS_USERS: [&str; 5] = ["operator", "strategy", "cdb_risk", "cdb_execution", "cdb_monitor"];
+const REDIS_USERS: [&str; 6] = ["operator", "strategy", "cdb_risk", "cdb_execution", "cdb_monitor", "exporter"];
 /// Secrets that are generated for a paper cell.
 const OTHER_SECRETS: [&str; 5] = ["verdict_key", "mexc_api_key", "mexc_api_secret", "stop_token", "postgres_password"];
 
