@@ -23,6 +23,7 @@ mod gate_differential; // gate.lua against its specification
 mod audit_tampering; // `cdb audit verify`
 mod bus_acl; // who may do what on Redis
 mod secret_places; // passwords of any form, no dumps, starts that are refused
+mod secrets_stay_secret; // marker secrets, every failure, every output
 mod init_secrets; // scripts/init-secrets
 mod metrics; // what the services say about themselves
 mod readiness; // 503 with the reason

@@ -5,5 +5,6 @@ pub mod cell; // starting, asking, killing
 pub mod orders; // order texts
 pub mod redis_server; // a bare Redis of its own
 pub mod second; // a second executor
+pub mod canary; // marker secrets, looked for everywhere
 pub mod chaos; // rounds of trouble, and every promise checked
 pub mod metrics; // reading /metrics

@@ -9,6 +9,7 @@ use cdb_core::order::{MarketSize, NewOrder, OrdType, TimeInForce};
 use cdb_core::reason::VenueRefusal;
 use cdb_core::sending::{CONNECT_MS_MAX, Submission, VenueAnswer};
 use cdb_core::symbol_rules::SymbolRules;
+use memchr::memmem;
 use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 
@@ -90,6 +91,11 @@ impl Client {
                 return Err(Trouble { meaning: Meaning::Unknown, status: Some(status), text });
             }
             body.extend_from_slice(&chunk);
+        }
+        // An answer may repeat what it was asked: nothing that opens the account goes on from here.
+        let signature = query.rsplit_once("signature=").map_or("", |(_, signature)| signature);
+        for secret in [self.credentials.api_key().expose(), signature] {
+            body = without(body, secret);
         }
         Reply { status, retry_after_s, body }.success()
     }
@@ -366,6 +372,23 @@ impl Client {
         let body = self.signed(Method::GET, "account", Query::default(), stamp).await?;
         wire::account(&body).map_err(unreadable)
     }
+}
+
+/// The bytes with every occurrence of a text replaced.
+fn without(body: Vec<u8>, secret: &str) -> Vec<u8> {
+    let finder = memmem::Finder::new(secret);
+    if secret.is_empty() || finder.find(&body).is_none() {
+        return body;
+    }
+    let mut hidden = Vec::with_capacity(body.len());
+    let mut rest = body.as_slice();
+    while let Some(at) = finder.find(rest) {
+        hidden.extend_from_slice(&rest[..at]);
+        hidden.extend_from_slice(b"(hidden)");
+        rest = &rest[at + secret.len()..];
+    }
+    hidden.extend_from_slice(rest);
+    hidden
 }
 
 pub(crate) fn unreadable(fault: WireFault) -> Trouble {

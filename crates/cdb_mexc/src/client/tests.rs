@@ -42,3 +42,10 @@ fn a_clock_a_key_and_a_lapsed_listen_key_never_mean_that_an_order_exists() {
         assert!(matches!(place_answer(&trouble(meaning)), VenueAnswer::InDoubt { .. }), "{meaning:?}");
     }
 }
+
+#[test]
+fn what_an_answer_repeats_of_the_key_is_hidden() {
+    let hidden = |body: &str| String::from_utf8(without(body.as_bytes().to_vec(), "mxTESTONLY")).unwrap();
+    assert_eq!(hidden(r#"{"msg":"no"}"#), r#"{"msg":"no"}"#);
+    assert_eq!(hidden("mxTESTONLY and mxTESTONLYmxTESTONLY"), "(hidden) and (hidden)(hidden)");
+}
