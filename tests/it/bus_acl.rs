@@ -17,8 +17,14 @@ const MATRIX: &[(&[&str], [bool; 5])] = &[
     (&["XACK", "cdb:verdicts", "cdb_execution", "1-1"], [false, false, false, true, false]),
     (&["XRANGE", "cdb:verdicts", "-", "+"], [true; 5]),
     (&["XRANGE", "cdb:executions", "-", "+"], [true, true, true, true, true]),
-    // Risk sets a vanished stop again; only operators end one.
-    (&["SET", "emergency_stop", "x"], [true, false, true, false, false]),
+    // Risk sets a vanished stop again, the console of the monitor sets one; only operators end one.
+    (&["SET", "emergency_stop", "x"], [true, false, true, false, true]),
+    (&["SET", "emergency_stop:symbol:BTCUSDT", "x"], [true, false, true, false, true]),
+    (&["DEL", "emergency_stop:symbol:BTCUSDT"], [true, false, false, false, false]),
+    (&["EXPIRE", "emergency_stop", "1"], [false; 5]),
+    (&["SET", "cdb:breaker:command", "x"], [true, false, false, false, false]),
+    (&["SET", "cdb:usage", "x"], [false, false, true, false, false]),
+    (&["GET", "cdb:usage"], [true, false, true, false, true]),
     (&["DEL", "emergency_stop"], [true, false, false, false, false]),
     (&["EXISTS", "emergency_stop"], [true, false, true, true, true]),
     (&["SET", "cdb:permit", "x"], [false, false, true, false, false]),

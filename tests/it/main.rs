@@ -27,4 +27,6 @@ mod secrets_stay_secret; // marker secrets, every failure, every output
 mod init_secrets; // scripts/init-secrets
 mod metrics; // what the services say about themselves
 mod readiness; // 503 with the reason
+mod console; // who may do what at the operator's page
+mod console_browser; // the page in a browser
 mod running; // cdb up itself

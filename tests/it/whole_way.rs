@@ -33,7 +33,6 @@ async fn an_order_goes_from_the_stream_to_exchange_ledger_metrics_and_audit_and_
     let metrics = cell.http("cdb_execution", "/metrics").await;
     assert!(metrics.contains("cdb_execution_gate_answers_total{answer=\"granted\"} 1"), "{metrics}");
 
-    assert!(cell.http("cdb_monitor", "/").await.contains("console.js"), "the console is served");
     assert!(cell.http("cdb_monitor", "/api/desk").await.contains("\"may_trade\":true"));
 
     let output = cell.cdb(&["audit", "verify"]);

@@ -6,5 +6,7 @@ pub mod orders; // order texts
 pub mod redis_server; // a bare Redis of its own
 pub mod second; // a second executor
 pub mod canary; // marker secrets, looked for everywhere
+pub mod console; // a logged-in operator without a browser
+pub mod browser; // a headless browser
 pub mod chaos; // rounds of trouble, and every promise checked
 pub mod metrics; // reading /metrics

@@ -209,6 +209,12 @@ impl Breaker {
         self.counts_from
     }
 
+    /// Failures in a row, and failures of the rolling hour.
+    #[must_use]
+    pub fn failures(&self, now: Timestamp) -> (u64, u64) {
+        (self.consecutive_failures, self.failures.clone().count(now))
+    }
+
     /// The position.
     #[must_use]
     pub const fn state(&self) -> State {

@@ -22,6 +22,7 @@ pub mod breaker; // the circuit breaker's state machine
 pub mod condition; // what other services report to the breaker
 pub mod checks; // the ordered table of checks
 pub mod desk; // the risk service's whole state: one order in, one decision out
+pub mod usage; // how much of each limit is in use
 pub mod verdict; // the signed answer to one order
 pub mod gate; // the specification of the atomic admission
 pub mod sending; // the only road from an approved order to a submission

@@ -55,6 +55,8 @@ pub mod keys {
     pub const BREAKER_COMMAND: &str = "cdb:breaker:command";
     /// The day's result.
     pub const RESULT: &str = "cdb:result";
+    /// How much of each limit is in use, by cdb_risk; gone = not known.
+    pub const USAGE: &str = "cdb:usage";
     /// Identity of this data set.
     pub const EPOCH: &str = "cdb:epoch";
     /// The epoch that an operator accepted by `cdb resume`.

@@ -12,6 +12,7 @@ pub mod heartbeat; // which services live
 pub mod audit_log; // the audit chain on disk, group-committed
 pub mod conditions; // what the breaker must heed, reported
 pub mod events; // what happened to the desk, published
+pub mod operator; // what an operator may do, on record
 pub mod telemetry; // logs
 pub mod meters; // metrics under one rule of names
 pub mod health; // progress, readiness, metrics over HTTP

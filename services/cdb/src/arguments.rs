@@ -101,6 +101,9 @@ pub struct UpOptions {
     /// First of ten ports.
     #[arg(long, default_value_t = 7700)]
     pub ports: u16,
+    /// The console's port; 8080 on the default ports, otherwise the eighth of the ten.
+    #[arg(long)]
+    pub console_port: Option<u16>,
     /// Limits and other settings, one NAME=value a line.
     #[arg(long)]
     pub env_file: Option<PathBuf>,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use cdb_core::report::OrdStatus;
 use cdb_io::bus::Bus;
+use cdb_io::operator::fresh_id;
 use cdb_io::{audit_log, clock};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -13,7 +14,7 @@ use crate::arguments::{At, ResumeOptions, StopOptions, StopScope};
 use crate::cell::Cell;
 use crate::connect;
 use crate::desk;
-use crate::orders::{Seen, follow, follow_cancel, fresh_id, put, stamped};
+use crate::orders::{Seen, follow, follow_cancel, put, stamped};
 use crate::outcome::{FAILURE, Result, UNREACHABLE, USAGE, WithCode as _, end};
 use crate::output;
 use crate::watch::{Watch, standing_figures, standing_word};

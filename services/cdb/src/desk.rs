@@ -1,33 +1,44 @@
 //! Stop, resume, status, orders, positions.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use cdb_core::event::{Event, EventType};
+use cdb_core::event::EventType;
 use cdb_core::gate::Permit;
+use cdb_core::ids::{StrategyId, Symbol};
 use cdb_core::time::Timestamp;
 use cdb_io::bus::{Bus, keys};
-use cdb_io::{clock, events};
+use cdb_io::operator::{BreakerMove, Hand, OperatorFault, Scope};
 use redis::AsyncCommands as _;
 use serde_json::{Value, json};
 
 use crate::arguments::{At, BreakerOptions, OrdersOptions, ResumeOptions, StopOptions, StopScope};
 use crate::cell::Cell;
 use crate::connect;
-use crate::orders::fresh_id;
-use crate::outcome::{FAILURE, PROBLEMS, Result, UNREACHABLE, WithCode as _, end};
+use crate::outcome::{FAILURE, Outcome, PROBLEMS, Result, UNREACHABLE, USAGE, WithCode as _, end};
 use crate::output::{self, cell};
 
-/// Longest wait for risk to carry an operator's command out.
-const BREAKER_WAIT: Duration = Duration::from_secs(5);
+/// How this program is called in records.
+const SERVICE: &str = "cdb";
 
-/// The key that a stop sets.
-fn stop_key(scope: &StopScope) -> String {
+/// What a stop covers.
+fn scope_of(scope: &StopScope) -> Result<Scope> {
+    let bad = |what: &str, text: &str, shape: &str| end(USAGE, format!("{text:?} is no {what}: must be {shape}"));
     match (&scope.symbol, &scope.strategy) {
-        (Some(symbol), _) => format!("{}{symbol}", keys::STOP_SYMBOL),
-        (None, Some(strategy)) => format!("{}{strategy}", keys::STOP_STRATEGY),
-        (None, None) => keys::STOP.to_owned(),
+        (Some(text), _) => Symbol::parse(text).map(Scope::Symbol).ok_or_else(|| bad("symbol", text, Symbol::SHAPE)),
+        (None, Some(text)) => {
+            StrategyId::parse(text).map(Scope::Strategy).ok_or_else(|| bad("strategy", text, StrategyId::SHAPE))
+        }
+        (None, None) => Ok(Scope::All),
     }
+}
+
+/// An action's fault with its exit code.
+fn fault(fault: OperatorFault) -> Outcome {
+    let code = match fault {
+        OperatorFault::Redis(_) | OperatorFault::NotRecorded(_) | OperatorFault::NotCarriedOut => UNREACHABLE,
+        OperatorFault::StopNotThere => FAILURE,
+    };
+    end(code, fault)
 }
 
 /// The cell, and its Redis as the operator.
@@ -39,16 +50,7 @@ pub async fn operator(at: &At) -> Result<(Cell, Bus)> {
 
 /// Puts on record what an operator does.
 pub async fn record(bus: &Bus, at: &At, event_type: EventType, reason: &str, detail: Value) -> Result {
-    let event = Event {
-        v: cdb_core::command::WIRE_VERSION,
-        event_type,
-        service: "cdb".to_owned(),
-        actor: at.actor.clone(),
-        reason: reason.to_owned(),
-        detail,
-        ts: clock::now(),
-    };
-    events::publish(&mut bus.commands(), &event).await.code(UNREACHABLE)
+    Hand::new(bus, SERVICE, &at.actor).record(event_type, reason, detail).await.code(UNREACHABLE)
 }
 
 /// `cdb stop`
@@ -65,14 +67,8 @@ pub async fn stop(at: &At, options: StopOptions) -> Result {
 
 /// Sets a stop and reads it back.
 pub async fn set_stop(bus: &Bus, at: &At, options: &StopOptions) -> Result {
-    let key = stop_key(&options.scope);
-    let mut redis = bus.commands();
-    let () = redis.set(&key, &options.reason).await.code(UNREACHABLE)?;
-    let back: Option<String> = redis.get(&key).await.code(UNREACHABLE)?;
-    if back.is_none() {
-        return Err(end(FAILURE, "the stop was set and is not there: stop cdb_execution by other means at once"));
-    }
-    record(bus, at, EventType::OperatorAction, &options.reason, json!({"command": "stop", "key": key})).await
+    let scope = scope_of(&options.scope)?;
+    Hand::new(bus, SERVICE, &at.actor).stop(&scope, &options.reason).await.map_err(fault)
 }
 
 /// `cdb resume`
@@ -89,16 +85,8 @@ pub async fn resume(at: &At, options: ResumeOptions) -> Result {
 
 /// Ends a stop, and accepts the present data set where risk had lost its state.
 pub async fn clear_stop(bus: &Bus, at: &At, options: &ResumeOptions) -> Result {
-    let key = stop_key(&options.scope);
-    let mut redis = bus.commands();
-    // Recorded first: a resume without a record is worse than a record without a resume.
-    record(bus, at, EventType::Resumed, &options.reason, json!({"command": "resume", "key": key})).await?;
-    let epoch: Option<String> = redis.get(keys::EPOCH).await.code(UNREACHABLE)?;
-    if let Some(epoch) = epoch {
-        let () = redis.set(keys::RESUMED, epoch).await.code(UNREACHABLE)?;
-    }
-    let () = redis.del(&key).await.code(UNREACHABLE)?;
-    Ok(())
+    let scope = scope_of(&options.scope)?;
+    Hand::new(bus, SERVICE, &at.actor).resume(&scope, &options.reason).await.map_err(fault)
 }
 
 /// `cdb status`
@@ -181,25 +169,10 @@ pub async fn breaker(at: &At) -> Result {
 }
 
 /// `cdb breaker trip` and `cdb breaker reset`
-pub async fn move_breaker(at: &At, command: &str, options: BreakerOptions) -> Result {
+pub async fn move_breaker(at: &At, to: BreakerMove, options: BreakerOptions) -> Result {
     let (_, bus) = operator(at).await?;
-    let id = fresh_id();
-    let wish = json!({"id": id, "command": command, "actor": at.actor, "reason": options.reason});
-    record(&bus, at, EventType::OperatorAction, &options.reason, json!({"command": format!("breaker {command}")}))
-        .await?;
-    let mut redis = bus.commands();
-    let () = redis.set(keys::BREAKER_COMMAND, wish.to_string()).await.code(UNREACHABLE)?;
-    let deadline = tokio::time::Instant::now() + BREAKER_WAIT;
-    loop {
-        let done: Option<String> = redis.hget(keys::BREAKER, "command").await.code(UNREACHABLE)?;
-        if done.as_ref() == Some(&id) {
-            return breaker(at).await;
-        }
-        if tokio::time::Instant::now() > deadline {
-            return Err(end(UNREACHABLE, "risk did not carry it out; is cdb_risk running?"));
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    Hand::new(&bus, SERVICE, &at.actor).move_breaker(to, &options.reason).await.map_err(fault)?;
+    breaker(at).await
 }
 
 /// `cdb orders`

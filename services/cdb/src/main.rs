@@ -15,6 +15,7 @@ mod demo; // the sample orders
 
 use std::process::ExitCode;
 
+use cdb_io::operator::BreakerMove;
 use clap::Parser as _;
 
 use crate::arguments::{Arguments, AuditCommand, BreakerCommand, Command, OrderCommand};
@@ -34,8 +35,12 @@ async fn main() -> ExitCode {
         Command::Orders(options) => desk::orders(&arguments.at, options).await,
         Command::Positions => desk::positions(&arguments.at).await,
         Command::Breaker(BreakerCommand::Status) => desk::breaker(&arguments.at).await,
-        Command::Breaker(BreakerCommand::Trip(options)) => desk::move_breaker(&arguments.at, "trip", options).await,
-        Command::Breaker(BreakerCommand::Reset(options)) => desk::move_breaker(&arguments.at, "reset", options).await,
+        Command::Breaker(BreakerCommand::Trip(options)) => {
+            desk::move_breaker(&arguments.at, BreakerMove::Trip, options).await
+        }
+        Command::Breaker(BreakerCommand::Reset(options)) => {
+            desk::move_breaker(&arguments.at, BreakerMove::Reset, options).await
+        }
         Command::Reconcile => reconcile::run(&arguments.at).await,
         Command::Audit(AuditCommand::Verify(options)) => audit::verify(&arguments.at, options),
     };

@@ -7,6 +7,7 @@ use std::time::Duration;
 use cdb_core::time::Timestamp;
 use cdb_io::bus::{Bus, keys};
 use cdb_io::clock;
+use cdb_io::operator::fresh_id;
 use serde_json::{Map, Value, json};
 
 use crate::arguments::{At, CancelAllOptions, CancelOptions, NewOptions};
@@ -22,11 +23,6 @@ const VERDICT_WAIT: Duration = Duration::from_secs(10);
 const END_WAIT: Duration = Duration::from_secs(30);
 /// How long an open limit order is watched before it is called open.
 const OPEN_WAIT: Duration = Duration::from_millis(1_500);
-
-/// An id that no other order has.
-pub fn fresh_id() -> String {
-    uuid::Uuid::now_v7().simple().to_string()
-}
 
 /// Puts one command on the stream; its entry id.
 pub async fn put(bus: &Bus, json: &str) -> Result<String> {

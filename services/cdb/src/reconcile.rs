@@ -8,6 +8,7 @@ use cdb_core::order::Side;
 use cdb_core::report::ExecutionReport;
 use cdb_io::audit_log;
 use cdb_io::bus::keys;
+use cdb_io::operator::fresh_id;
 use redis::AsyncCommands as _;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,6 @@ use crate::audit::chains;
 use crate::cell::Cell;
 use crate::connect;
 use crate::desk::{operator, record};
-use crate::orders::fresh_id;
 use crate::outcome::{CONFIGURATION, FAILURE, PROBLEMS, Result, UNREACHABLE, WithCode as _, end};
 use crate::output;
 

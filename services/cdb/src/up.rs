@@ -31,6 +31,8 @@ const READY_WAIT: Duration = Duration::from_secs(45);
 const WATCH: Duration = Duration::from_millis(250);
 /// The file that says where everything is.
 const CELL_FILE: &str = "cell.json";
+/// The secret with which operators log in to the console.
+const CONSOLE_TOKEN: &str = "console_token";
 /// Marks a directory that `--demo` may empty.
 const DEMO_FILE: &str = "demo-cell";
 
@@ -81,7 +83,7 @@ struct Desk {
 async fn start(options: &UpOptions) -> Result<Desk> {
     let dir = prepare_dir(options)?;
     let lock = lock(&dir)?;
-    let ports = Ports::from(options.ports)?;
+    let ports = Ports::from(options.ports, options.console_port)?;
     ports.all_free()?;
     let variables = match &options.env_file {
         Some(path) => files::read_env(path)?,
@@ -187,7 +189,7 @@ fn describe(dir: &Path, ports: &Ports, secrets: &Secrets) -> Result<Cell> {
             service("cdb_monitor", ports.monitor),
         ]),
         audit_dir: dir.join("audit"),
-        console: format!("http://127.0.0.1:{}/", ports.monitor),
+        console: format!("http://127.0.0.1:{}/", ports.console),
     })
 }
 
@@ -258,6 +260,9 @@ impl Desk {
                 ("STATE_DIR", self.dir.join("monitor").to_string_lossy().into_owned()),
                 ("RISK_URL", format!("http://127.0.0.1:{}", ports.risk)),
                 ("EXECUTION_URL", format!("http://127.0.0.1:{}", ports.execution)),
+                ("CONSOLE_LISTEN", format!("127.0.0.1:{}", ports.console)),
+                ("CONSOLE_TOKEN_FILE", path(CONSOLE_TOKEN)),
+                ("REDIS_OPERATOR_PASSWORD_FILE", path("redis_operator")),
             ],
         );
         let postgres = postgres::plan(&tools.postgres_bin, &ledger, log("postgres"))?;
@@ -350,9 +355,8 @@ impl Desk {
         for (name, service) in &cell.services {
             println!("  {name:<14} {}/metrics  /readyz", service.url);
         }
-        if let Some(monitor) = cell.services.get("cdb_monitor") {
-            println!("  {:<14} {}/", "console", monitor.url);
-        }
+        let token = cell.dir.join("secrets").join(CONSOLE_TOKEN);
+        println!("  {:<14} {}  (log in with what is in {})", "console", cell.console, token.display());
         if let Some(exchange) = &cell.exchange {
             println!("  {:<14} {}  (admin {})", "stand-in", exchange.url, exchange.admin_url);
         }

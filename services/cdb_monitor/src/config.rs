@@ -1,13 +1,18 @@
 //! Settings: what every service needs, and where the ledger is.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use cdb_core::secret::Secret;
-use cdb_io::config::{Environment, ServiceConfig};
+use cdb_io::config::{Environment, RedisConfig, ServiceConfig};
+
+use crate::console::ConsoleConfig;
 
 /// Design §5.
 const LEDGER_AWAY_MAX_SEC: u64 = 60;
+/// Where the console listens when nothing else is set.
+const CONSOLE_PORT: u16 = 8080;
 
 /// Where metrics and health are, unless `HTTP_LISTEN` says otherwise.
 pub const DEFAULT_PORT: u16 = 8103;
@@ -19,6 +24,8 @@ pub struct Config {
     pub service: ServiceConfig,
     /// The database.
     pub postgres: PostgresConfig,
+    /// The operator's page.
+    pub console: ConsoleConfig,
     /// A database away for longer opens the breaker.
     pub ledger_away_max: Duration,
     /// Where this service keeps what neither Redis nor the database may make it forget.
@@ -58,7 +65,22 @@ impl Config {
         };
         let ledger_away_max = Duration::from_secs(environment.value("LEDGER_AWAY_MAX_SEC", LEDGER_AWAY_MAX_SEC));
         let state_dir = environment.value("STATE_DIR", PathBuf::from("/var/lib/cdb/monitor"));
+        let console = console(&mut environment, &service);
         environment.finish()?;
-        Ok(Self { service, postgres, ledger_away_max, state_dir })
+        Ok(Self { service, postgres, console, ledger_away_max, state_dir })
+    }
+}
+
+fn console(environment: &mut Environment, service: &ServiceConfig) -> ConsoleConfig {
+    let user = environment.value("REDIS_OPERATOR_USER", "operator".to_owned());
+    let password = environment.secret_if_present("REDIS_OPERATOR_PASSWORD", service.mode);
+    let of_operator = |password| RedisConfig { user, password: Some(password), ..service.redis.clone() };
+    let hosts = environment.text("CONSOLE_HOSTS").unwrap_or_default();
+    let hosts = hosts.split(',').map(str::trim).filter(|host| !host.is_empty()).map(str::to_owned).collect();
+    ConsoleConfig {
+        listen: environment.value("CONSOLE_LISTEN", SocketAddr::from(([127, 0, 0, 1], CONSOLE_PORT))),
+        token: environment.secret_if_present("CONSOLE_TOKEN", service.mode),
+        operator_redis: password.map(of_operator),
+        hosts,
     }
 }

@@ -125,7 +125,8 @@ impl Ledger {
 /// Whether the entry could be read; the database's own failures are outside.
 type Written = Result<Result<(), String>, sqlx::Error>;
 
-fn time(at: Timestamp) -> DateTime<Utc> {
+/// As the database keeps it.
+pub fn time(at: Timestamp) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(at.millis()).unwrap_or_default()
 }
 

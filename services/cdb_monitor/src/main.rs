@@ -7,7 +7,10 @@ mod config; // settings
 mod ledger; // the streams' entries as rows
 mod projection; // the loop from the streams to the ledger
 mod desk_watch; // the desk as this service sees it by itself
-mod views; // what the CLI and the console ask for
+mod books; // positions out of fills
+mod watching; // what those who watch ask of the ledger
+mod views; // what the CLI asks for
+mod console; // the operator's page
 mod observe; // metrics
 
 use std::process::ExitCode;
@@ -49,6 +52,9 @@ async fn serve() -> anyhow::Result<()> {
     }
     let watching = desk_watch::run(config.clone(), health.clone(), observer.clone(), tasks.shutdown());
     tasks.spawn("desk watch", watching);
+    console::start(&config, ledger.clone(), bus.clone(), &mut tasks)?;
+    let mode = config.service.mode.as_str();
+    tasks.spawn("equity", watching::sample_equity(ledger.clone(), bus.clone(), mode, tasks.shutdown()));
     tasks.spawn("watch", projection::watch(config, ledger, bus, health, observer, tasks.shutdown()));
     tasks.run().await
 }

@@ -1,22 +1,19 @@
-//! What the CLI and the console ask for: read-only, from the ledger, marked at the latest prices.
+//! What the CLI asks for: read-only, from the ledger, marked at the latest prices.
 
 use std::collections::BTreeMap;
 
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use cdb_core::market::Quote;
-use cdb_core::money::{Price, Qty};
-use cdb_core::order::Side;
-use cdb_core::position::Position;
 use cdb_core::report::Mode;
 use cdb_io::bus::{Bus, keys};
 use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::books::Books;
 use crate::ledger::Ledger;
 
 /// Orders shown when nothing else is asked for.
@@ -34,28 +31,12 @@ struct Served {
 /// The routes.
 pub fn routes(ledger: Ledger, bus: Bus, mode: Mode) -> Router {
     Router::new()
-        .route("/", get(async || page("text/html; charset=utf-8", include_str!("console/index.html"))))
-        .route("/console.css", get(async || page("text/css", include_str!("console/console.css"))))
-        .route("/console.js", get(async || page("text/javascript", include_str!("console/console.js"))))
         .route("/api/desk", get(desk))
         .route("/api/orders", get(orders))
         .route("/api/positions", get(positions))
         .route("/api/totals", get(totals))
         .route("/api/refusals", get(refusals))
         .with_state(Served { ledger, bus, mode: mode.as_str() })
-}
-
-/// A file of the console, with headers that let it do nothing but show this desk.
-fn page(content_type: &'static str, text: &'static str) -> Response {
-    let policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; frame-ancestors 'none'";
-    let headers = [
-        (header::CONTENT_TYPE, content_type),
-        (header::CONTENT_SECURITY_POLICY, policy),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (header::CACHE_CONTROL, "no-store"),
-    ];
-    (headers, text).into_response()
 }
 
 /// Stop, permit and breaker as they stand.
@@ -170,36 +151,11 @@ async fn totals(State(served): State<Served>, Query(since): Query<Since>) -> Res
     Ok(Json(totals).into_response())
 }
 
-/// Positions out of all fills, marked at the latest prices.
+/// Positions out of all fills of this mode, marked at the latest prices.
 async fn positions(State(served): State<Served>) -> Result<Response, Failure> {
     let prices: BTreeMap<String, String> =
         redis::cmd("HGETALL").arg(keys::PRICE).query_async(&mut served.bus.commands()).await?;
-    let fills = sqlx::query!(
-        "SELECT symbol, side, qty, price, commission, commission_asset FROM fills
-         ORDER BY symbol, traded_at, split_part(entry, '-', 1)::bigint, split_part(entry, '-', 2)::bigint"
-    )
-    .fetch_all(&served.ledger.pool)
-    .await?;
-    let mut positions: BTreeMap<String, (Position, BTreeMap<String, Decimal>)> = BTreeMap::new();
-    for fill in fills {
-        let (position, fees) = positions.entry(fill.symbol).or_default();
-        let side = if fill.side == "BUY" { Side::Buy } else { Side::Sell };
-        let Some(price) = Price::from_decimal(fill.price) else { continue };
-        position.apply(side, Qty::from_decimal(fill.qty), price);
-        let fee = fees.entry(fill.commission_asset).or_default();
-        *fee = fee.saturating_add(fill.commission);
-    }
-    let rows: Vec<_> = positions
-        .into_iter()
-        .map(|(symbol, (position, fees))| {
-            let quote = prices.get(&symbol).and_then(|json| serde_json::from_str::<Quote>(json).ok());
-            let mark = quote.map(|quote| quote.mark());
-            json!({
-                "symbol": symbol, "qty": position.qty(), "avg_px": position.avg_px(), "mark": mark,
-                "realised": position.realised(), "unrealised": mark.map(|mark| position.unrealised(mark)),
-                "fees": fees,
-            })
-        })
-        .collect();
-    Ok(Json(rows).into_response())
+    let mut books = Books::default();
+    books.refresh(&served.ledger, served.mode).await?;
+    Ok(Json(books.marked(&prices)).into_response())
 }

@@ -17,6 +17,7 @@ use cdb_core::pnl::Nearness;
 use cdb_core::reason::Reason;
 use cdb_core::report::Execution;
 use cdb_core::time::Timestamp;
+use cdb_core::usage::Usage;
 use cdb_io::bus::{self, Bus, Entry, Left, keys};
 use cdb_io::health::Health;
 use cdb_io::lease::{Asked, LEASE_RENEWAL, LEASE_TTL_MS, Lease};
@@ -39,6 +40,10 @@ const REPORTERS: [&str; 2] = ["cdb_execution", "cdb_monitor"];
 const PERMIT_TTL_MS: &str = "5000";
 /// How often lease and permit are renewed and stops and prices are read.
 const BEAT: Duration = Duration::from_millis(250);
+/// How often the usage of the limits is published, ms.
+const USAGE_EVERY_MS: i64 = 1_000;
+/// How long it stands, ms.
+const USAGE_TTL_MS: i64 = 5_000;
 /// How often entries are looked for that another instance read and left.
 const RECLAIM: Duration = Duration::from_secs(5);
 /// How long they must have been left, ms; every entry in hand is answered long before.
@@ -66,6 +71,8 @@ struct Leader<'a> {
     is_stop_unclear: bool,
     /// What another service reports and the breaker heeds.
     condition: Option<breaker::Cause>,
+    /// When the usage of the limits was last published.
+    usage_at: Timestamp,
     /// How near daily loss and drawdown were when an operator was last warned.
     warned: [Nearness; 2],
     observer: &'a mut Observer,
@@ -181,6 +188,7 @@ pub async fn term(
         stop_memory: StopMemory::open(&config.state_dir)?,
         is_stop_unclear: false,
         condition: None,
+        usage_at: Timestamp::default(),
         warned: [Nearness::Far; 2],
         observer,
     };
@@ -388,8 +396,22 @@ impl Leader<'_> {
         self.read_market().await?;
         self.desk.prune(now);
         self.observer.beat(&self.desk, now);
+        self.publish_usage(now).await?;
         heartbeat::beat(&mut self.redis, self.config.service.service, Some(true), LEASE_TTL_MS).await?;
         Ok(())
+    }
+
+    /// Says how much of each limit is in use, for those who watch.
+    async fn publish_usage(&mut self, now: Timestamp) -> anyhow::Result<()> {
+        // A clock that went back is no reason for silence.
+        if (0..USAGE_EVERY_MS).contains(&now.since_ms(self.usage_at)) {
+            return Ok(());
+        }
+        self.usage_at = now;
+        let json = serde_json::to_string(&Usage::of(&self.desk, now))?;
+        let mut command = redis::cmd("SET");
+        command.arg(keys::USAGE).arg(json).arg("PX").arg(USAGE_TTL_MS);
+        Ok(command.query_async(&mut self.redis).await?)
     }
 
     /// Warns once each time that a loss comes nearer to its limit.

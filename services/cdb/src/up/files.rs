@@ -16,7 +16,8 @@ use crate::outcome::{CONFIGURATION, Result, WithCode as _, end};
 /// Users of the bus.
 const REDIS_USERS: [&str; 6] = ["operator", "strategy", "cdb_risk", "cdb_execution", "cdb_monitor", "exporter"];
 /// Secrets that are generated for a paper cell.
-const OTHER_SECRETS: [&str; 5] = ["verdict_key", "mexc_api_key", "mexc_api_secret", "stop_token", "postgres_password"];
+const OTHER_SECRETS: [&str; 6] =
+    ["verdict_key", "mexc_api_key", "mexc_api_secret", "stop_token", "postgres_password", super::CONSOLE_TOKEN];
 
 const ACL: &str = include_str!("../../../../deploy/redis/users.acl.template");
 const REDIS_CONF: &str = include_str!("../../../../deploy/redis/redis.conf");

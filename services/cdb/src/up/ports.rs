@@ -8,6 +8,11 @@ use tokio::net::TcpStream;
 
 use crate::outcome::{CONFIGURATION, Result, USAGE, end};
 
+/// The first port when none is named.
+pub const DEFAULT_BASE: u16 = 7700;
+/// The console's port of a cell on the default ports.
+const DEFAULT_CONSOLE: u16 = 8080;
+
 /// Which part listens where.
 pub struct Ports {
     /// Redis.
@@ -24,14 +29,19 @@ pub struct Ports {
     pub monitor: u16,
     /// PostgreSQL, in its socket's name only.
     pub postgres: u16,
+    /// The operator's console.
+    pub console: u16,
 }
 
 impl Ports {
-    /// Ports from a base on.
-    pub fn from(base: u16) -> Result<Self> {
+    /// Ports from a base on. The console's is its own where one is named; a cell on the default ports has it where
+    /// people look for it, unless somebody else is there.
+    pub fn from(base: u16, console: Option<u16>) -> Result<Self> {
         if !(1_024..=65_520).contains(&base) {
             return Err(end(USAGE, "--ports must be between 1024 and 65520"));
         }
+        let is_default = base == DEFAULT_BASE && is_free(DEFAULT_CONSOLE);
+        let console = console.unwrap_or(if is_default { DEFAULT_CONSOLE } else { base + 7 });
         Ok(Self {
             redis: base,
             exchange: base + 1,
@@ -40,20 +50,25 @@ impl Ports {
             execution: base + 4,
             monitor: base + 5,
             postgres: base + 6,
+            console,
         })
     }
 
     /// Refuses ports that somebody uses.
     pub fn all_free(&self) -> Result {
-        let ports = [self.redis, self.exchange, self.exchange_admin, self.risk, self.execution, self.monitor];
-        for port in ports {
-            if TcpListener::bind(("127.0.0.1", port)).is_err() {
+        let services = [self.risk, self.execution, self.monitor, self.console];
+        for port in [self.redis, self.exchange, self.exchange_admin].into_iter().chain(services) {
+            if !is_free(port) {
                 let text = format!("port {port} is in use; choose others with --ports, e.g. --ports 7800");
                 return Err(end(CONFIGURATION, text));
             }
         }
         Ok(())
     }
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind(("127.0.0.1", port)).is_ok()
 }
 
 /// Whether something listens.
