@@ -145,6 +145,12 @@ fn hash(bytes_before_the_hash: &[u8]) -> String {
     hex::encode(digest.finalize())
 }
 
+/// What a line's bytes give as its hash, whatever hash it carries; `line` is without its line end.
+#[must_use]
+pub fn hash_of_line(line: &[u8]) -> String {
+    hash(&line[..line.len().saturating_sub(HASH_FIELD_LEN)])
+}
+
 /// One record read back.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Record<'a> {
@@ -227,6 +233,12 @@ impl Default for Verifier {
 }
 
 impl Verifier {
+    /// Goes on after record `seq`, which was verified earlier and has this hash.
+    #[must_use]
+    pub fn resumed(seq: u64, head: &str, is_sealed: bool) -> Self {
+        Self { next_seq: seq.saturating_add(1), head: head.to_owned(), records: seq, is_sealed, faults: Vec::new() }
+    }
+
     /// Records seen so far.
     #[must_use]
     pub const fn records(&self) -> u64 {
@@ -274,7 +286,8 @@ impl Verifier {
         }
     }
 
-    fn read_line(
+    /// Reads one line, without its line end; `each` sees it when it is a record.
+    pub fn read_line(
         &mut self,
         file: &str,
         day: &str,
@@ -287,9 +300,8 @@ impl Verifier {
             return;
         };
         let seq = Some(record.seq);
-        let hashed_len = line.len().saturating_sub(HASH_FIELD_LEN);
         let expected_end = format!(",\"hash\":\"{}\"}}", record.hash);
-        if !line.ends_with(expected_end.as_bytes()) || hash(&line[..hashed_len]) != record.hash {
+        if !line.ends_with(expected_end.as_bytes()) || hash_of_line(line) != record.hash {
             self.fault(file, line_number, seq, FaultKind::Edited, "its bytes do not give its hash");
         }
         if record.seq > self.next_seq {

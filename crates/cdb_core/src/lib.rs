@@ -32,6 +32,8 @@ pub mod reconcile; // whether the account is explained by the fills
 pub mod report; // what happened to an order, and to the account
 pub mod event; // what happened to the desk
 pub mod audit; // the tamper-evident chain of records
+pub mod tree; // short proofs that records are in a chain
+pub mod checkpoint; // signed: how far a chain had come
 pub mod secret; // what may never be printed
 
 #[cfg(test)]

@@ -31,6 +31,24 @@ fn an_untouched_chain_is_clean_and_text_from_outside_cannot_break_a_line() {
 }
 
 #[test]
+fn a_verifier_that_goes_on_line_by_line_finds_what_one_in_one_go_finds() {
+    let all = lines(5);
+    let first = verify_text(&all[..2].concat());
+    let mut resumed = Verifier::resumed(2, first.head(), false);
+    for (line, number) in all[2..].iter().zip(3..) {
+        resumed.read_line("f", DAY, number, line.trim_end().as_bytes(), &mut |_| {});
+    }
+    assert_eq!((resumed.faults(), resumed.records(), resumed.next_seq()), (&[][..], 5, 6));
+    assert_eq!(hash_of_line(all[4].trim_end().as_bytes()), resumed.head());
+    let mut skipped = Verifier::resumed(2, first.head(), false);
+    skipped.read_line("f", DAY, 4, all[3].trim_end().as_bytes(), &mut |_| {});
+    assert_eq!(skipped.faults()[0].kind, FaultKind::Removed);
+    let mut forked = Verifier::resumed(2, GENESIS, false);
+    forked.read_line("f", DAY, 3, all[2].trim_end().as_bytes(), &mut |_| {});
+    assert_eq!(forked.faults()[0].kind, FaultKind::Forked);
+}
+
+#[test]
 fn flipping_any_bit_of_any_byte_is_found_on_its_line() {
     let original = lines(2).concat();
     for position in 0..original.len() {
