@@ -43,7 +43,9 @@ async fn its_files_open_a_real_redis_and_are_private_and_kept_and_never_shown() 
     let first = run(&dir, &["--stdin"], "mxTESTONLY0000000001\ntests-only-secret-A1b2C3d4\r\n");
     assert!(first.status.success(), "{}", said(&first));
     let files = contents(&dir);
-    for name in ["mexc_api_key", "mexc_api_secret", "verdict_key", "postgres_password", "users.acl", "redis_exporter.json"] {
+    for name in
+        ["mexc_api_key", "mexc_api_secret", "verdict_key", "postgres_password", "users.acl", "redis_exporter.json"]
+    {
         assert!(dir.join(name).is_file(), "{name}: {}", said(&first));
     }
     for (name, bytes, mode) in &files {
