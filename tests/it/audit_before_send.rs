@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use cdb_io::audit_log;
+use cdb_io::audit_files;
 use cdb_tests::cell::Cell;
 use cdb_tests::orders::market_buy;
 
@@ -14,7 +14,7 @@ fn executor(cell: &Cell) -> u64 {
 async fn an_order_whose_record_does_not_fit_on_the_disk_does_not_leave() {
     let cell = Cell::start().await;
     for round in 0..2 {
-        let files = audit_log::files(&cell.audit_dir().join("cdb_execution")).unwrap();
+        let files = audit_files::files(&cell.audit_dir().join("cdb_execution")).unwrap();
         let size = std::fs::metadata(&files.last().unwrap().1).unwrap().len();
         let before = executor(&cell);
         // Room for a part of the next record.

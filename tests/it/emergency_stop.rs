@@ -4,7 +4,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use cdb_core::sending::SEND_DEADLINE_MS;
-use cdb_io::audit_log;
+use cdb_io::audit_files;
 use cdb_tests::cell::{Cell, WAIT};
 use cdb_tests::chaos::Random;
 use cdb_tests::orders::{market_buy, resting_buy};
@@ -41,7 +41,7 @@ async fn while_stopped_no_order_of_a_burst_reaches_the_exchange_even_with_an_emp
 /// When the gate granted each order that was recorded, epoch ms.
 fn grants(cell: &Cell) -> Vec<i64> {
     let mut grants = Vec::new();
-    let verified = audit_log::verify_dir(&cell.audit_dir().join("cdb_execution"), |record| {
+    let verified = audit_files::verify_dir(&cell.audit_dir().join("cdb_execution"), |record| {
         if record.event_type == "ORDER_SUBMITTED" {
             let result: serde_json::Value = serde_json::from_str(record.result.unwrap().get()).unwrap();
             grants.push(result["claim"]["granted_at"].as_i64().unwrap());

@@ -20,7 +20,8 @@ mod overlap; // two executors at once
 mod reconciliation; // exchange, audit trail and ledger compared
 mod foreign_order; // orders that cdb did not send
 mod gate_differential; // gate.lua against its specification
-mod audit_tampering; // `cdb audit verify`
+mod audit_tampering; // `cdb audit verify` after trading
+mod audit_attacks; // every way to change a trail, and what `cdb audit verify` calls it
 mod bus_acl; // who may do what on Redis
 mod secret_places; // passwords of any form, no dumps, starts that are refused
 mod secrets_stay_secret; // marker secrets, every failure, every output

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cdb_core::sending::SEND_DEADLINE_MS;
 use cdb_core::time::Timestamp;
-use cdb_io::audit_log;
+use cdb_io::audit_files;
 use rust_decimal::Decimal;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -287,7 +287,7 @@ fn roll_back(cell: &Cell, copy: &Path) {
 }
 
 fn newest_audit_file(cell: &Cell) -> u64 {
-    let files = audit_log::files(&cell.audit_dir().join("cdb_execution")).expect("the audit trail");
+    let files = audit_files::files(&cell.audit_dir().join("cdb_execution")).expect("the audit trail");
     files.last().and_then(|(_, path)| fs::metadata(path).ok()).map_or(0, |meta| meta.len())
 }
 
@@ -374,7 +374,7 @@ fn submissions(cell: &Cell, violations: &mut Vec<String>) -> BTreeMap<String, i6
         if !item.path().is_dir() {
             continue;
         }
-        let verified = audit_log::verify_dir(&item.path(), |record| {
+        let verified = audit_files::verify_dir(&item.path(), |record| {
             if record.event_type == "ORDER_SUBMITTED"
                 && let Some(order) = record.order.and_then(|order| serde_json::from_str::<Value>(order.get()).ok())
             {

@@ -10,3 +10,4 @@ pub mod console; // a logged-in operator without a browser
 pub mod browser; // a headless browser
 pub mod chaos; // rounds of trouble, and every promise checked
 pub mod metrics; // reading /metrics
+pub mod trail; // an audit trail of three days, as files

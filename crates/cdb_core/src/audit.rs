@@ -126,8 +126,8 @@ impl Chain {
             build: &self.build,
             prev: &self.head,
         };
-        // serde_json escapes every control character, so text from outside can never end a line or begin one.
-        let mut line = serde_json::to_string(&body).expect("a record always serialises");
+        // serde_json escapes every ASCII control character, so text from outside can never end a line or begin one.
+        let mut line = one_line_everywhere(serde_json::to_string(&body).expect("a record always serialises"));
         line.pop();
         self.head = hash(line.as_bytes());
         self.next_seq = self.next_seq.saturating_add(1);
@@ -136,6 +136,25 @@ impl Chain {
         line.push_str("\"}\n");
         (line, Pending { seq })
     }
+}
+
+/// Escapes what some viewers take for a line's end, or for a command to the terminal, beyond ASCII: DEL, the C1
+/// controls, the line and paragraph separators, and marks that turn the direction of writing. In JSON these stand in
+/// strings only, where an escape is the same text.
+fn one_line_everywhere(json: String) -> String {
+    let is_odd = |c: char| matches!(c, '\u{7f}'..='\u{9f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if !json.contains(is_odd) {
+        return json;
+    }
+    let mut text = String::with_capacity(json.len().saturating_add(32));
+    for c in json.chars() {
+        if is_odd(c) {
+            text.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            text.push(c);
+        }
+    }
+    text
 }
 
 fn hash(bytes_before_the_hash: &[u8]) -> String {
@@ -193,12 +212,64 @@ pub enum FaultKind {
     Forked,
     /// Not a record at all.
     Unreadable,
-    /// The file ends in the middle of a line.
+    /// The trail ends in the middle of a line, as after a crash or while it is being written.
     TornTail,
+    /// The file of an earlier day ends in the middle of a line.
+    Truncated,
     /// The file of an earlier day has no seal at its end.
     Unsealed,
-    /// The record's own time belongs to another day's file.
+    /// The record's own time belongs to another day's file, or the record to another service's chain.
     Misplaced,
+}
+
+impl FaultKind {
+    /// The word for it, the same everywhere.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Edited => "edited",
+            Self::Removed => "removed",
+            Self::Inserted => "inserted",
+            Self::Forked => "forked",
+            Self::Unreadable => "unreadable",
+            Self::TornTail => "torn_tail",
+            Self::Truncated => "truncated",
+            Self::Unsealed => "unsealed",
+            Self::Misplaced => "misplaced",
+        }
+    }
+
+    /// What a fault of this kind makes of the whole trail.
+    #[must_use]
+    pub const fn judgement(self) -> Judgement {
+        match self {
+            Self::TornTail => Judgement::TornTail,
+            Self::Edited
+            | Self::Removed
+            | Self::Inserted
+            | Self::Forked
+            | Self::Unreadable
+            | Self::Truncated
+            | Self::Unsealed
+            | Self::Misplaced => Judgement::Tampered,
+        }
+    }
+}
+
+/// What can be said of a trail. The worst that was found counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Judgement {
+    /// Nothing is wrong.
+    Clean,
+    /// The last line is not whole: a crash, or a writer at work.
+    TornTail,
+    /// There is no trail, or it cannot be read.
+    CannotTell,
+    /// It is whole, and shorter than a checkpoint says that it once was.
+    BehindAnchors,
+    /// It was changed after it was written.
+    Tampered,
 }
 
 /// One fault with its place.
@@ -216,19 +287,25 @@ pub struct Fault {
     pub text: String,
 }
 
-/// Verifies a chain file by file, in the order of the days.
+/// Faults that are kept; the rest is counted. A file of nothing but rubbish must not fill the memory.
+pub const FAULTS_KEPT: usize = 10_000;
+
+/// Verifies a chain line by line, file by file in the order of the days.
 #[derive(Debug, Clone)]
 pub struct Verifier {
     next_seq: u64,
     head: String,
     records: u64,
     is_sealed: bool,
+    /// Who writes this chain, by the first record read.
+    service: Option<String>,
     faults: Vec<Fault>,
+    faults_found: u64,
 }
 
 impl Default for Verifier {
     fn default() -> Self {
-        Self { next_seq: 1, head: GENESIS.to_owned(), records: 0, is_sealed: true, faults: Vec::new() }
+        Self::resumed(0, GENESIS, true)
     }
 }
 
@@ -236,7 +313,15 @@ impl Verifier {
     /// Goes on after record `seq`, which was verified earlier and has this hash.
     #[must_use]
     pub fn resumed(seq: u64, head: &str, is_sealed: bool) -> Self {
-        Self { next_seq: seq.saturating_add(1), head: head.to_owned(), records: seq, is_sealed, faults: Vec::new() }
+        Self {
+            next_seq: seq.saturating_add(1),
+            head: head.to_owned(),
+            records: seq,
+            is_sealed,
+            service: None,
+            faults: Vec::new(),
+            faults_found: 0,
+        }
     }
 
     /// Records seen so far.
@@ -259,28 +344,48 @@ impl Verifier {
     pub const fn is_sealed(&self) -> bool {
         self.is_sealed
     }
-    /// Every fault found, in order.
+    /// Who writes the chain; `None` before its first record.
+    #[must_use]
+    pub fn service(&self) -> Option<&str> {
+        self.service.as_deref()
+    }
+    /// The faults found, in order, the first [`FAULTS_KEPT`] of them.
     #[must_use]
     pub fn faults(&self) -> &[Fault] {
         &self.faults
     }
+    /// How many faults were found.
+    #[must_use]
+    pub const fn faults_found(&self) -> u64 {
+        self.faults_found
+    }
+    /// What the faults found so far make of the chain.
+    #[must_use]
+    pub fn judgement(&self) -> Judgement {
+        self.faults.iter().map(|fault| fault.kind.judgement()).max().unwrap_or(Judgement::Clean)
+    }
 
-    /// Reads one day's file; `each` sees every record that is readable.
+    /// Reads one day's file from memory; `each` sees every record that is readable.
     pub fn read_file(&mut self, file: &str, day: &str, bytes: &[u8], is_last: bool, mut each: impl FnMut(&Record<'_>)) {
-        let mut rest = bytes;
         let mut line_number = 0_usize;
-        while !rest.is_empty() {
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             line_number = line_number.saturating_add(1);
-            let (line, after) = match rest.iter().position(|byte| *byte == b'\n') {
-                Some(end) => (&rest[..end], &rest[end.saturating_add(1)..]),
-                None => {
-                    self.fault(file, line_number, None, FaultKind::TornTail, "the file ends inside this line");
-                    return;
-                }
-            };
-            self.read_line(file, day, line_number, line, &mut each);
-            rest = after;
+            match piece.strip_suffix(b"\n") {
+                Some(line) => self.read_line(file, day, line_number, line, &mut each),
+                None => self.torn(file, line_number, is_last),
+            }
         }
+        self.end_file(file, line_number, is_last);
+    }
+
+    /// A line without its end.
+    pub fn torn(&mut self, file: &str, line_number: usize, is_last: bool) {
+        let kind = if is_last { FaultKind::TornTail } else { FaultKind::Truncated };
+        self.fault(file, line_number, None, kind, "the file ends inside this line");
+    }
+
+    /// The file is read, up to this line.
+    pub fn end_file(&mut self, file: &str, line_number: usize, is_last: bool) {
         if !is_last && !self.is_sealed {
             self.fault(file, line_number, None, FaultKind::Unsealed, "the day has no seal; its end may be missing");
         }
@@ -300,8 +405,7 @@ impl Verifier {
             return;
         };
         let seq = Some(record.seq);
-        let expected_end = format!(",\"hash\":\"{}\"}}", record.hash);
-        if !line.ends_with(expected_end.as_bytes()) || hash_of_line(line) != record.hash {
+        if !carries_its_hash(line, &record.hash) {
             self.fault(file, line_number, seq, FaultKind::Edited, "its bytes do not give its hash");
         }
         if record.seq > self.next_seq {
@@ -316,6 +420,14 @@ impl Verifier {
         if !record.timestamp.starts_with(day) && record.timestamp.as_str() > day {
             self.fault(file, line_number, seq, FaultKind::Misplaced, "its time lies after this file's day");
         }
+        match &self.service {
+            Some(service) if *service != record.service => {
+                let text = format!("a record of {:?} in the chain of {service:?}", record.service);
+                self.fault(file, line_number, seq, FaultKind::Misplaced, &text);
+            }
+            Some(_) => {}
+            None => self.service = Some(record.service.clone()),
+        }
         self.next_seq = record.seq.max(self.next_seq.saturating_sub(1)).saturating_add(1);
         self.head.clone_from(&record.hash);
         self.records = self.records.saturating_add(1);
@@ -324,8 +436,19 @@ impl Verifier {
     }
 
     fn fault(&mut self, file: &str, line: usize, seq: Option<u64>, kind: FaultKind, text: &str) {
-        self.faults.push(Fault { file: file.to_owned(), line, seq, kind, text: text.to_owned() });
+        self.faults_found = self.faults_found.saturating_add(1);
+        if self.faults.len() < FAULTS_KEPT {
+            self.faults.push(Fault { file: file.to_owned(), line, seq, kind, text: text.to_owned() });
+        }
     }
+}
+
+/// Whether a line ends in its hash field, and the bytes before it give that hash.
+fn carries_its_hash(line: &[u8], hash_of_record: &str) -> bool {
+    let Some(at) = line.len().checked_sub(HASH_FIELD_LEN) else { return false };
+    let (hashed, field) = line.split_at(at);
+    let field = field.strip_prefix(b",\"hash\":\"").and_then(|field| field.strip_suffix(b"\"}"));
+    field == Some(hash_of_record.as_bytes()) && hash(hashed) == hash_of_record
 }
 
 /// `audit_2026-11-25.jsonl`
@@ -338,7 +461,7 @@ pub fn file_name(day: UtcDay) -> String {
 #[must_use]
 pub fn day_in_file_name(name: &str) -> Option<&str> {
     let day = name.strip_prefix("audit_")?.strip_suffix(".jsonl")?;
-    (day.len() == 10 && day.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')).then_some(day)
+    UtcDay::parse(day).is_some().then_some(day)
 }
 
 #[cfg(test)]

@@ -7,11 +7,12 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use cdb_core::audit::{self, Chain, DAY_OPENED, DAY_SEALED, Durable, Pending, Record, TORN_TAIL, Verifier};
+use cdb_core::audit::{self, Chain, DAY_OPENED, DAY_SEALED, Durable, Pending, TORN_TAIL};
 use cdb_core::time::{Timestamp, UtcDay};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::audit_files::{LINE_MAX, files, verify_dir};
 use crate::clock;
 
 /// Records that may wait for the disk at one time; a full queue makes writers wait.
@@ -69,20 +70,7 @@ impl AuditLog {
 /// # Errors
 /// The directory cannot be written, another writer holds it, or the chain is broken.
 pub fn open(dir: &Path, service: &str, build: &str) -> anyhow::Result<(AuditLog, WriterEnd)> {
-    let mut writer = Writer::open(&dir.join(service), service, build)?;
-    let (jobs, queue) = mpsc::channel(QUEUE);
-    let (failed, failure) = oneshot::channel();
-    std::thread::Builder::new()
-        .name("audit".to_owned())
-        .spawn(move || {
-            let outcome = writer.run(queue);
-            // The lock is free before anybody learns of the end.
-            drop(writer);
-            // Nobody listens any more once the process ends.
-            let _unheard = failed.send(outcome);
-        })
-        .context("starting the audit writer")?;
-    Ok((AuditLog { jobs }, WriterEnd(failure)))
+    Writer::open(&dir.join(service), service, build, Box::new(clock::now))?.start()
 }
 
 /// The end of a writer.
@@ -98,17 +86,28 @@ impl WriterEnd {
     }
 }
 
+/// What tells a writer the time.
+type Now = Box<dyn Fn() -> Timestamp + Send>;
+
 struct Writer {
     dir: PathBuf,
     chain: Chain,
     day: UtcDay,
     file: File,
+    now: Now,
     /// Held for the writer's life: a second writer cannot take it.
     _lock: File,
 }
 
+/// Lines that wait for one sync, and those who wait for them.
+#[derive(Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    waiting: Vec<(Pending, oneshot::Sender<Durable>)>,
+}
+
 impl Writer {
-    fn open(dir: &Path, service: &str, build: &str) -> anyhow::Result<Self> {
+    fn open(dir: &Path, service: &str, build: &str, now: Now) -> anyhow::Result<Self> {
         let place = || format!("audit directory {}", dir.display());
         if !dir.exists() {
             fs::create_dir_all(dir).with_context(place)?;
@@ -122,63 +121,71 @@ impl Writer {
         if let Some(fault) = verifier.faults().first() {
             bail!("{}: {} line {}: {}", place(), fault.file, fault.line, fault.text);
         }
-        let today = clock::now().day();
-        let last = last_day(dir)?;
+        let today = now().day();
+        let last = files(dir)?.pop().and_then(|(day, _)| UtcDay::parse(&day));
+        // A clock that went back does not reopen a day: its file goes on.
         let day = last.map_or(today, |last| last.max(today));
-        let mut writer = Self {
-            chain: Chain::resumed(service, build, verifier.next_seq(), verifier.head()),
-            day,
-            file: append_only(&dir.join(audit::file_name(day)))?,
-            dir: dir.to_owned(),
-            _lock: lock,
-        };
-        writer.begin(&verifier, last, torn)?;
+        let mut chain = Chain::resumed(service, build, verifier.next_seq(), verifier.head());
+        // Before the new day's file is there: whenever this is cut short, the older day is still the last one.
+        if let Some(last) = last.filter(|last| *last < day && !verifier.is_sealed()) {
+            let seal = seal(&mut chain, last);
+            append_synced(&dir.join(audit::file_name(last)), seal.as_bytes())?;
+        }
+        let file = append_only(&dir.join(audit::file_name(day)))?;
+        let mut writer = Self { chain, day, file, now, dir: dir.to_owned(), _lock: lock };
+        if writer.file.metadata()?.len() == 0 {
+            writer.open_day(last.filter(|last| *last < day))?;
+        }
+        if let Some(torn) = torn {
+            let (line, _) = writer.chain.append(TORN_TAIL, None, None, Some(&torn), (writer.now)());
+            writer.write(line.as_bytes())?;
+        }
+        writer.sync_names()?;
         Ok(writer)
     }
 
-    /// Seals an older day, opens today's, and records a torn tail.
-    fn begin(&mut self, verifier: &Verifier, last: Option<UtcDay>, torn: Option<Value>) -> anyhow::Result<()> {
-        if !verifier.is_sealed()
-            && let Some(last) = last
-            && last < self.day
-        {
-            let seal = self.seal(last);
-            append_synced(&self.dir.join(audit::file_name(last)), seal.as_bytes())?;
-        }
-        if self.file.metadata()?.len() == 0 {
-            let opened = self.open_day();
-            self.write(opened.as_bytes())?;
-        }
-        if let Some(torn) = torn {
-            let (line, _) = self.chain.append(TORN_TAIL, None, None, Some(&torn), clock::now());
-            self.write(line.as_bytes())?;
-        }
-        File::open(&self.dir)?.sync_all().context("making the audit file's name durable")
+    fn start(mut self) -> anyhow::Result<(AuditLog, WriterEnd)> {
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let (failed, failure) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("audit".to_owned())
+            .spawn(move || {
+                let outcome = self.run(queue);
+                // The lock is free before anybody learns of the end.
+                drop(self);
+                // Nobody listens any more once the process ends.
+                let _unheard = failed.send(outcome);
+            })
+            .context("starting the audit writer")?;
+        Ok((AuditLog { jobs }, WriterEnd(failure)))
     }
 
-    fn open_day(&mut self) -> String {
-        let result = json!({"day": self.day.to_string(), "previous_head": self.chain.head()});
-        self.chain.append(DAY_OPENED, None, None, Some(&result), clock::now().max(self.day.start())).0
-    }
-
-    fn seal(&mut self, day: UtcDay) -> String {
-        let result = json!({"day": day.to_string(), "records": self.chain.next_seq()});
-        let end_of_day = day.start().plus_ms(UtcDay::MS - 1);
-        self.chain.append(DAY_SEALED, None, None, Some(&result), end_of_day).0
+    /// Links a day's file to the one before.
+    fn open_day(&mut self, previous: Option<UtcDay>) -> anyhow::Result<()> {
+        let result = json!({
+            "day": self.day.to_string(), "previous_file": previous.map(audit::file_name),
+            "previous_seq": self.chain.next_seq() - 1, "previous_head": self.chain.head(),
+        });
+        let now = (self.now)().max(self.day.start());
+        let (line, _) = self.chain.append(DAY_OPENED, None, None, Some(&result), now);
+        self.write(line.as_bytes())
     }
 
     fn run(&mut self, mut queue: mpsc::Receiver<Job>) -> anyhow::Result<()> {
         let mut jobs = Vec::new();
-        let mut batch = Vec::new();
+        let mut batch = Batch::default();
         while queue.blocking_recv_many(&mut jobs, QUEUE) > 0 {
             for Job { entry, done } in jobs.drain(..) {
-                let now = clock::now();
+                let now = (self.now)();
                 if now.day() > self.day {
                     self.flush(&mut batch)?;
                     self.roll_to(now.day())?;
                 }
-                let (line, pending) = self.record(&entry, now);
-                batch.push((line, pending, done));
+                let (actor, order, result) = (entry.actor.as_deref(), entry.order.as_ref(), entry.result.as_ref());
+                let (line, pending) = self.chain.append(entry.event_type, actor, order, result, now);
+                anyhow::ensure!(line.len() <= LINE_MAX, "a record of {} bytes is too long to be read back", line.len());
+                batch.bytes.extend_from_slice(line.as_bytes());
+                batch.waiting.push((pending, done));
             }
             self.flush(&mut batch)?;
         }
@@ -186,19 +193,14 @@ impl Writer {
     }
 
     /// Makes a batch durable and tells those that wait.
-    fn flush(&mut self, batch: &mut Vec<(String, Pending, oneshot::Sender<Durable>)>) -> anyhow::Result<()> {
-        let bytes: Vec<u8> = batch.iter().flat_map(|(line, ..)| line.as_bytes()).copied().collect();
-        self.write(&bytes)?;
-        for (_, pending, done) in batch.drain(..) {
+    fn flush(&mut self, batch: &mut Batch) -> anyhow::Result<()> {
+        self.write(&batch.bytes)?;
+        batch.bytes.clear();
+        for (pending, done) in batch.waiting.drain(..) {
             // The writer of a record may have given up; the record stands all the same.
             let _unheard = done.send(pending.synced());
         }
         Ok(())
-    }
-
-    fn record(&mut self, entry: &Entry, now: Timestamp) -> (String, Pending) {
-        let (actor, order, result) = (entry.actor.as_deref(), entry.order.as_ref(), entry.result.as_ref());
-        self.chain.append(entry.event_type, actor, order, result, now)
     }
 
     fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
@@ -210,14 +212,25 @@ impl Writer {
     }
 
     fn roll_to(&mut self, day: UtcDay) -> anyhow::Result<()> {
-        let seal = self.seal(self.day);
+        let previous = self.day;
+        let seal = seal(&mut self.chain, previous);
         self.write(seal.as_bytes())?;
         self.day = day;
         self.file = append_only(&self.dir.join(audit::file_name(day)))?;
-        let opened = self.open_day();
-        self.write(opened.as_bytes())?;
+        self.open_day(Some(previous))?;
+        self.sync_names()
+    }
+
+    fn sync_names(&self) -> anyhow::Result<()> {
         File::open(&self.dir)?.sync_all().context("making the audit file's name durable")
     }
+}
+
+/// The record that closes a day.
+fn seal(chain: &mut Chain, day: UtcDay) -> String {
+    let result = json!({"day": day.to_string(), "records": chain.next_seq()});
+    let end_of_day = day.start().plus_ms(UtcDay::MS - 1);
+    chain.append(DAY_SEALED, None, None, Some(&result), end_of_day).0
 }
 
 fn append_only(path: &Path) -> anyhow::Result<File> {
@@ -234,41 +247,6 @@ fn append_synced(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     file.write_all(bytes).and_then(|()| file.sync_data()).with_context(|| format!("writing {}", path.display()))
 }
 
-/// The chain's files in the order of their days, with their days.
-///
-/// # Errors
-/// The directory cannot be read.
-pub fn files(dir: &Path) -> anyhow::Result<Vec<(String, PathBuf)>> {
-    let mut files = Vec::new();
-    for item in fs::read_dir(dir).with_context(|| format!("reading audit directory {}", dir.display()))? {
-        let item = item?;
-        if let Some(day) = item.file_name().to_str().and_then(audit::day_in_file_name) {
-            files.push((day.to_owned(), item.path()));
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-fn last_day(dir: &Path) -> anyhow::Result<Option<UtcDay>> {
-    Ok(files(dir)?.pop().and_then(|(day, _)| UtcDay::parse(&day)))
-}
-
-/// Verifies all files of a chain; `each` sees every readable record.
-///
-/// # Errors
-/// A file cannot be read. Faults of the chain itself are in the verifier.
-pub fn verify_dir(dir: &Path, mut each: impl FnMut(&Record<'_>)) -> anyhow::Result<Verifier> {
-    let files = files(dir)?;
-    let mut verifier = Verifier::default();
-    for (index, (day, path)) in files.iter().enumerate() {
-        let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        verifier.read_file(name, day, &bytes, index + 1 == files.len(), &mut each);
-    }
-    Ok(verifier)
-}
-
 /// Moves one torn last line of the last file aside, keeping its bytes; what to record about it.
 fn move_torn_tail_aside(dir: &Path) -> anyhow::Result<Option<Value>> {
     let Some((_, path)) = files(dir)?.pop() else { return Ok(None) };
@@ -279,7 +257,9 @@ fn move_torn_tail_aside(dir: &Path) -> anyhow::Result<Option<Value>> {
         return Ok(None);
     }
     let aside = path.with_extension(format!("jsonl.torn-{keep}"));
-    append_synced(&aside, torn)?;
+    // An attempt that was cut short is replaced.
+    let mut copy = OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&aside)?;
+    copy.write_all(torn).and_then(|()| copy.sync_all()).with_context(|| format!("writing {}", aside.display()))?;
     let file = OpenOptions::new().write(true).open(&path)?;
     file.set_len(u64::try_from(keep)?)?;
     file.sync_all()?;

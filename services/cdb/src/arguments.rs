@@ -13,7 +13,10 @@ Exit codes:
   4  a part of the cell cannot be reached
   5  refused: by a limit, a stop, the breaker or the exchange
   6  verification found something
-  7  a check found problems";
+  7  a check found problems
+  8  the audit trail ends inside a line: a crash, or a writer at work
+  9  the audit trail is shorter than a checkpoint says that it was
+ 10  there is no audit trail, or it cannot be read";
 
 /// Claire de Binare: the trading safety pipeline's operator command.
 #[derive(Parser)]
@@ -250,7 +253,7 @@ pub struct OrdersOptions {
 /// Audit commands.
 #[derive(Subcommand)]
 pub enum AuditCommand {
-    /// Verify the audit trail, offline.
+    /// Verify the audit trail, offline: 0 clean, 6 changed afterwards, 8 torn tail, 9 behind its anchors, 10 cannot tell.
     Verify(VerifyOptions),
 }
 
@@ -258,6 +261,6 @@ pub enum AuditCommand {
 #[derive(Args, Clone)]
 #[command(after_help = "Examples:\n  cdb audit verify\n  cdb audit verify /var/log/cdb/audit")]
 pub struct VerifyOptions {
-    /// The trail's directory; the cell's when absent.
+    /// The trail's directory, or one chain's; the cell's trail when absent.
     pub dir: Option<PathBuf>,
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use cdb_core::report::OrdStatus;
 use cdb_io::bus::Bus;
 use cdb_io::operator::fresh_id;
-use cdb_io::{audit_log, clock};
+use cdb_io::{audit_files, clock};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -244,7 +244,7 @@ async fn summary(cell: &Cell, count: usize, wrong: &[String]) -> Result {
     println!();
     desk::show_positions(&connect::view(cell, "/api/positions").await?);
     println!();
-    let verifier = audit_log::verify_dir(&cell.audit_dir.join("cdb_execution"), |_| {}).code(FAILURE)?;
+    let verifier = audit_files::verify_dir(&cell.audit_dir.join("cdb_execution"), |_| {}).code(FAILURE)?;
     let verdict = if verifier.faults().is_empty() { output::green("clean") } else { output::red("NOT CLEAN") };
     println!("  audit trail: {verdict}, {} records (check it again with `cdb audit verify`)", verifier.records());
     let outcome = if wrong.is_empty() {

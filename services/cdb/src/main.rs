@@ -42,7 +42,7 @@ async fn main() -> ExitCode {
             desk::move_breaker(&arguments.at, BreakerMove::Reset, options).await
         }
         Command::Reconcile => reconcile::run(&arguments.at).await,
-        Command::Audit(AuditCommand::Verify(options)) => audit::verify(&arguments.at, options),
+        Command::Audit(AuditCommand::Verify(options)) => audit::verify::run(&arguments.at, options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

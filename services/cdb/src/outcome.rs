@@ -28,6 +28,12 @@ pub const REFUSED: u8 = 5;
 pub const VERIFICATION: u8 = 6;
 /// A check found problems.
 pub const PROBLEMS: u8 = 7;
+/// The audit trail ends inside a line.
+pub const TORN_TAIL: u8 = 8;
+/// The audit trail is shorter than a checkpoint says that it was.
+pub const BEHIND_ANCHORS: u8 = 9;
+/// There is no audit trail, or it cannot be read.
+pub const CANNOT_TELL: u8 = 10;
 
 /// Ends with a code and a message.
 pub fn end(code: u8, message: impl Display) -> Outcome {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use cdb_core::event::EventType;
 use cdb_core::order::Side;
 use cdb_core::report::ExecutionReport;
-use cdb_io::audit_log;
+use cdb_io::audit_files;
 use cdb_io::bus::keys;
 use cdb_io::operator::fresh_id;
 use redis::AsyncCommands as _;
@@ -115,7 +115,7 @@ fn with_all(books: &Books, other: &Books) -> Books {
 fn by_audit(cell: &Cell, since_ms: i64) -> Result<Books> {
     let mut books = Books::new();
     for chain in chains(&cell.audit_dir)? {
-        let verifier = audit_log::verify_dir(&chain, |record| {
+        let verifier = audit_files::verify_dir(&chain, |record| {
             let Some(result) = record.result.filter(|_| record.event_type.starts_with("ORDER_")) else { return };
             let Ok(report) = serde_json::from_str::<ExecutionReport>(result.get()) else { return };
             let Some(fill) = report.fill.as_ref().filter(|_| report.transact_time.millis() >= since_ms) else { return };

@@ -16,7 +16,7 @@ use cdb_core::order::{NewOrder, Side};
 use cdb_core::report::{AssetBalance, Execution, ExecutionReport, Fill, Finding};
 use cdb_core::verdict::{ApprovedOrder, VerdictKey, Verified};
 use cdb_io::bus::{Pages, keys};
-use cdb_io::{audit_log, clock};
+use cdb_io::{audit_files, clock};
 use redis::AsyncCommands as _;
 use serde::Deserialize;
 
@@ -188,7 +188,7 @@ fn read_trails(audit_dir: &Path) -> anyhow::Result<Trails> {
         if !is_ours || !path.is_dir() {
             continue;
         }
-        let verifier = audit_log::verify_dir(&path, |record| trails.take(record))?;
+        let verifier = audit_files::verify_dir(&path, |record| trails.take(record))?;
         if let Some(fault) = verifier.faults().first() {
             anyhow::bail!("{}: {} line {}: {}", path.display(), fault.file, fault.line, fault.text);
         }

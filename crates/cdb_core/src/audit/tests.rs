@@ -1,4 +1,5 @@
-use serde_json::json;
+use proptest::prelude::*;
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -105,5 +106,114 @@ fn file_names_give_their_day_and_nothing_else_does() {
     assert_eq!(day_in_file_name(&file_name(NOON.day())), Some(DAY));
     for other in ["audit_2023-11-15.jsonl.torn", "audit_x.jsonl", "notes.txt"] {
         assert_eq!(day_in_file_name(other), None);
+    }
+}
+
+/// FL-AU-09 and more: what editors, terminals and Python's `splitlines` take for a line's end or for a command.
+const LINE_BREAKERS: &[&str] = &[
+    "line1\nline2",
+    "a\rb",
+    "a\u{2028}b\u{2029}c",
+    "a\u{85}b\u{7f}c\u{9b}2J",
+    "\u{1b}[2Jwiped",
+    "quote\" back\\slash\ttab",
+    "\u{202e}reversed\u{2066}",
+    "\u{0}\u{b}\u{c}\u{1c}\u{1d}\u{1e}",
+    "\"}\n{\"seq\":9}",
+];
+
+#[test]
+fn fl_au_09_text_stays_on_its_line_for_every_reader_and_comes_back_the_same() {
+    for text in LINE_BREAKERS {
+        let mut chain = Chain::genesis("cdb_execution", "test");
+        let (reason, order) = (json!({ "reason": text }), json!({ "note": text }));
+        let line = chain.append("STOP_SET", Some(text), Some(&order), Some(&reason), NOON).0;
+        let is_control = |c: char| c.is_control() || ('\u{2028}'..='\u{202e}').contains(&c);
+        let body = line.strip_suffix('\n').unwrap();
+        assert!(!body.contains(is_control), "{body}");
+        let record: Record<'_> = serde_json::from_str(body).unwrap();
+        assert_eq!(record.actor.as_deref(), Some(*text));
+        assert_eq!(serde_json::from_str::<Value>(record.result.unwrap().get()).unwrap(), reason);
+        assert_eq!(serde_json::from_str::<Value>(record.order.unwrap().get()).unwrap(), order);
+        assert_eq!(verify_text(&line).faults(), []);
+    }
+    assert!(
+        serde_json::from_str::<Value>(r#"{"reason":"\ud800"}"#).is_err(),
+        "half a character is refused on the way in"
+    );
+}
+
+/// A record's fields in the order of its line.
+const FIELDS: [&str; 10] =
+    ["seq", "timestamp", "event_type", "actor", "order", "result", "service", "build", "prev", "hash"];
+
+fn lines_of(texts: &[String]) -> Vec<String> {
+    let mut chain = Chain::genesis("cdb_execution", "test");
+    let append = |text: &String| {
+        let (order, result) = (json!({"cl_ord_id": text}), json!({"text": text}));
+        chain.append("ORDER_SUBMITTED", Some(text), Some(&order), Some(&result), NOON).0
+    };
+    texts.iter().map(append).collect()
+}
+
+/// The line with one field's value replaced, its fields in the same order; its hash made anew if so wished.
+fn with_field(line: &str, field: &str, value: &Value, is_rehashed: bool) -> String {
+    let record: Value = serde_json::from_str(line).unwrap();
+    let pairs = FIELDS.iter().map(|name| {
+        let value = if *name == field { value } else { &record[*name] };
+        format!("{}:{value}", json!(name))
+    });
+    let mut text = format!("{{{}}}", pairs.collect::<Vec<_>>().join(","));
+    if is_rehashed {
+        text.truncate(text.len() - HASH_FIELD_LEN);
+        text = format!("{text},\"hash\":\"{}\"}}", hash(text.as_bytes()));
+    }
+    text + "\n"
+}
+
+#[test]
+fn rewriting_a_line_without_a_change_changes_nothing() {
+    let line = &lines_of(&["a".to_owned()])[0];
+    for field in FIELDS {
+        let record: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(with_field(line, field, &record[field], false), *line, "{field}");
+    }
+    assert_eq!(with_field(line, "build", &json!("test"), true), *line);
+}
+
+proptest! {
+    #[test]
+    fn every_field_matters(
+        texts in prop::collection::vec("\\PC{0,20}", 2..6), at in any::<prop::sample::Index>(),
+        field in prop::sample::select(&FIELDS[..]), other in "\\PC{1,12}",
+    ) {
+        let mut all = lines_of(&texts);
+        let at = at.index(all.len());
+        let before: Value = serde_json::from_str(&all[at]).unwrap();
+        let value = match field {
+            "seq" => json!(before["seq"].as_u64().unwrap() + u64::try_from(other.len()).unwrap()),
+            "order" | "result" => json!({ "text": other, "changed": true }),
+            _ => json!(format!("{}{other}", before[field].as_str().unwrap())),
+        };
+        all[at] = with_field(&all[at], field, &value, false);
+        let found = kinds(&all.concat());
+        prop_assert!(found.contains(&(at + 1, FaultKind::Edited)), "{field}: {found:?}");
+    }
+
+    #[test]
+    fn a_changed_field_with_a_new_hash_shows_at_the_next_line(
+        texts in prop::collection::vec("\\PC{0,20}", 2..6), at in any::<prop::sample::Index>(), other in "\\PC{1,12}",
+    ) {
+        let mut all = lines_of(&texts);
+        let at = at.index(all.len() - 1);
+        all[at] = with_field(&all[at], "result", &json!({ "forged": other }), true);
+        prop_assert_eq!(kinds(&all.concat()), [(at + 2, FaultKind::Forked)]);
+    }
+
+    #[test]
+    fn any_bytes_at_all_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let mut verifier = Verifier::default();
+        verifier.read_file("f", DAY, &bytes, true, |_| {});
+        prop_assert!(bytes.is_empty() || verifier.faults_found() > 0);
     }
 }
