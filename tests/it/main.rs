@@ -5,6 +5,7 @@ mod whole_way; // one order, all the way
 mod bad_input; // what is no order
 mod emergency_stop; // nothing leaves while stopped
 mod local_stop; // the same without Redis
+mod second_opinion; // decisions made again
 mod losses; // the loss limits
 mod doubt; // unknown outcomes
 mod exchange_trouble; // every meaning of the exchange's answers

@@ -12,6 +12,14 @@ pub fn market_buy(id: &str, qty: &str) -> Value {
     })
 }
 
+/// A market sell of BTC.
+#[must_use]
+pub fn market_sell(id: &str, qty: &str) -> Value {
+    let mut order = market_buy(id, qty);
+    order["side"] = json!("SELL");
+    order
+}
+
 /// A limit buy of BTC that rests far below the market.
 #[must_use]
 pub fn resting_buy(id: &str, qty: &str) -> Value {

@@ -115,9 +115,11 @@ impl fmt::Display for Cause {
 }
 
 /// The breaker's position.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
 pub enum State {
     /// Trading.
+    #[default]
     Closed,
     /// Not trading.
     Open {

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
@@ -14,6 +14,7 @@ use crate::checks::{self, CheckResult, Context, Figure, Stop};
 use crate::command::{Command, Malformed};
 use crate::fields::FieldFault;
 use crate::ids::{ClOrdId, EntryId, StrategyId, Symbol};
+use crate::inputs::{Inputs, Recorder};
 use crate::limits::Limits;
 use crate::market::Quote;
 use crate::money::{Notional, Price};
@@ -31,13 +32,17 @@ use crate::window::{DayCount, Pace};
 pub const CL_ORD_ID_DAYS: i64 = 35;
 
 /// The stops in force, as last read from Redis.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Stops {
     /// `emergency_stop`
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub all: Option<String>,
     /// `emergency_stop:symbol:<S>`
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub symbols: BTreeMap<Symbol, String>,
     /// `emergency_stop:strategy:<S>`
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub strategies: BTreeMap<StrategyId, String>,
 }
 
@@ -117,6 +122,8 @@ pub struct Desk {
     figures: Option<Figures>,
     /// When the exchange's rules were last read; `None` = they do not age (a desk that is only replayed).
     rules_as_of: Option<Timestamp>,
+    /// Records what each decision is made from; `None` = nobody asks.
+    recorder: Option<Recorder>,
 }
 
 impl Desk {
@@ -139,6 +146,7 @@ impl Desk {
             result: DayResult::default(),
             figures: None,
             rules_as_of: None,
+            recorder: None,
             limits,
         }
     }
@@ -194,11 +202,62 @@ impl Desk {
 
     /// Takes a symbol's rules.
     pub fn on_rules(&mut self, rules: SymbolRules) {
-        self.portfolio.on_rules(rules);
+        let symbol = rules.symbol.clone();
+        if self.portfolio.on_rules(rules)
+            && let Some(recorder) = &mut self.recorder
+        {
+            recorder.rules_changed(symbol);
+        }
     }
     /// Takes prices.
     pub fn on_quote(&mut self, quote: Quote) {
-        self.portfolio.on_quote(quote);
+        let symbol = quote.symbol.clone();
+        if self.portfolio.on_quote(quote)
+            && let Some(recorder) = &mut self.recorder
+        {
+            recorder.quote_changed(symbol);
+        }
+    }
+    /// From here on every verdict carries what it was decided from.
+    pub fn record_inputs(&mut self, recorder: Recorder) {
+        self.recorder = Some(recorder);
+    }
+    /// Says up to which entry of `cdb:executions` the desk knows what happened.
+    pub fn on_learnt(&mut self, entry: &EntryId) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.learnt(entry);
+        }
+    }
+
+    fn inputs(&mut self) -> Option<Box<Inputs>> {
+        let recorder = self.recorder.as_mut()?;
+        let mut inputs = recorder.take(&self.portfolio);
+        inputs.rules_as_of = self.rules_as_of;
+        inputs.stops = self.stops.clone();
+        inputs.state_lost.clone_from(&self.state_lost);
+        inputs.breaker = self.breaker.state();
+        inputs.probe.clone_from(&self.probe);
+        Some(Box::new(inputs))
+    }
+
+    /// Takes over what another desk decided from, so that this one decides from the same.
+    pub(crate) fn assume(&mut self, inputs: &Inputs) {
+        for rules in &inputs.rules {
+            self.portfolio.on_rules(rules.clone());
+        }
+        for quote in &inputs.quotes {
+            self.portfolio.on_quote(quote.clone());
+        }
+        self.rules_as_of = inputs.rules_as_of;
+        self.stops = inputs.stops.clone();
+        self.state_lost.clone_from(&inputs.state_lost);
+        self.breaker = Breaker::restored(inputs.breaker, Timestamp::default(), Timestamp::default(), 0);
+        self.probe.clone_from(&inputs.probe);
+    }
+    /// Goes on under other limits.
+    pub(crate) fn assume_limits(&mut self, limits: Limits) {
+        self.pace.set_repeat_window(limits.repeat_window_sec.saturating_mul(1_000));
+        self.limits = limits;
     }
     /// Remembers a ClOrdID read back from its bucket.
     pub fn on_seen(&mut self, cl_ord_id: ClOrdId, seen: Seen) {
@@ -246,14 +305,14 @@ impl Desk {
 
     /// A refusal that no check of the table gives.
     #[must_use]
-    pub fn refusal(&self, id: &ClOrdId, entry: &EntryId, reason: Reason, detail: &str, now: Timestamp) -> Verdict {
+    pub fn refusal(&mut self, id: &ClOrdId, entry: &EntryId, reason: Reason, detail: &str, now: Timestamp) -> Verdict {
         let mut verdict = self.blank_verdict(id, entry, now);
         verdict.reason = Some(reason);
         verdict.detail = detail.to_owned();
         verdict
     }
 
-    fn blank_verdict(&self, cl_ord_id: &ClOrdId, entry: &EntryId, now: Timestamp) -> Verdict {
+    fn blank_verdict(&mut self, cl_ord_id: &ClOrdId, entry: &EntryId, now: Timestamp) -> Verdict {
         Verdict {
             cl_ord_id: cl_ord_id.clone(),
             entry: entry.clone(),
@@ -268,6 +327,7 @@ impl Desk {
             epoch: self.epoch.clone(),
             ts: now,
             expires_at: now.plus_ms(self.limits.verdict_ttl_ms),
+            inputs: self.inputs(),
         }
     }
 
@@ -353,16 +413,26 @@ impl Desk {
         self.twins.iter().rev().find(|(_, known)| *known == content).map(|(at, _)| now.since_ms(*at).max(0))
     }
 
-    /// Takes back an approval that was not published because a stop had come between; the order is decided again.
-    /// Pace and day counts stay: they err on the safe side.
+    /// Takes back an approval that was not published because a stop had come between, as if it had never been; the
+    /// order is decided again.
     pub fn withdraw(&mut self, verdict: &Verdict) {
-        if let Some(Command::New(order)) = &verdict.command {
-            let content = order_content(order);
-            if let Some(index) = self.twins.iter().rposition(|(_, known)| *known == content) {
+        if let (true, Some(Command::New(order)), Some(notional)) =
+            (verdict.is_approved(), &verdict.command, verdict.notional)
+        {
+            let twin = (verdict.ts, order_content(order));
+            if let Some(index) = self.twins.iter().rposition(|known| *known == twin) {
                 self.twins.remove(index);
             }
+            self.pace.take_back(&order.strategy, verdict.ts);
+            if !verdict.is_exit {
+                self.day = self.day.minus(notional, verdict.ts);
+                self.pace.take_back_risk(order_shape(order), notional, verdict.ts);
+            }
+            self.portfolio.release(&verdict.cl_ord_id);
         }
-        self.portfolio.release(&verdict.cl_ord_id);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.begin_anew();
+        }
         self.seen.remove(&verdict.cl_ord_id);
         if self.probe.as_ref() == Some(&verdict.cl_ord_id) {
             self.probe = None;
@@ -599,7 +669,7 @@ fn fingerprint_of(order: &NewOrder, price: Option<Price>) -> u64 {
 }
 
 /// The first 8 bytes of a SHA-256 over length-prefixed parts, so that two parts cannot run together.
-fn content_fingerprint(parts: &[&[u8]]) -> u64 {
+pub(crate) fn content_fingerprint(parts: &[&[u8]]) -> u64 {
     let mut digest = Sha256::new();
     for part in parts {
         digest.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());

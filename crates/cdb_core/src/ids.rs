@@ -87,6 +87,21 @@ text_id! {
     EntryId, 42, |b| b.is_ascii_digit() || b == b'-', "a stream entry id like 1700000000000-0"
 }
 
+impl EntryId {
+    /// Where it stands in its stream: Redis orders entries by two numbers, not by their text.
+    #[must_use]
+    pub fn position(&self) -> (u64, u64) {
+        let (ms, number) = self.0.split_once('-').unwrap_or((&self.0, "0"));
+        (ms.parse().unwrap_or_default(), number.parse().unwrap_or_default())
+    }
+
+    /// Whether it stands after another entry of the same stream.
+    #[must_use]
+    pub fn is_after(&self, other: &Self) -> bool {
+        self.position() > other.position()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,6 +112,15 @@ mod tests {
         for bad in ["", "btcusdt", "BTC/USDT", "BTC-USDT", " BTCUSDT", "BTCUSDT\n"] {
             assert!(Symbol::parse(bad).is_none(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn entries_stand_in_the_order_of_their_numbers() {
+        let entry = |text: &str| EntryId::parse(text).unwrap();
+        assert!(entry("1700000000000-10").is_after(&entry("1700000000000-9")));
+        assert!(entry("1700000000001-0").is_after(&entry("1700000000000-9")));
+        assert!(entry("10-0").is_after(&entry("9-0")) && entry("1-0").is_after(&entry("0")));
+        assert!(!entry("9-9").is_after(&entry("9-9")));
     }
 
     #[test]

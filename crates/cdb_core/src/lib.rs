@@ -21,9 +21,11 @@ pub mod pnl; // the day's result and the fall from the peak
 pub mod breaker; // the circuit breaker's state machine
 pub mod condition; // what other services report to the breaker
 pub mod checks; // the ordered table of checks
+pub mod inputs; // what a decision was made from
 pub mod desk; // the risk service's whole state: one order in, one decision out
 pub mod usage; // how much of each limit is in use
 pub mod verdict; // the signed answer to one order
+pub mod second_opinion; // deciding again what was decided
 pub mod gate; // the specification of the atomic admission
 pub mod sending; // the only road from an approved order to a submission
 pub mod fills; // which fills are booked, each once

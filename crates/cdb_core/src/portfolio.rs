@@ -71,6 +71,14 @@ impl Portfolio {
     pub fn quote(&self, symbol: &Symbol) -> Option<&Quote> {
         self.quotes.get(symbol)
     }
+    /// The latest prices of every symbol.
+    pub fn quotes(&self) -> impl Iterator<Item = &Quote> {
+        self.quotes.values()
+    }
+    /// The rules of every symbol.
+    pub fn all_rules(&self) -> impl Iterator<Item = &SymbolRules> {
+        self.rules.values()
+    }
     /// Orders open, reserved or in doubt.
     #[must_use]
     pub const fn orders(&self) -> &BTreeMap<ClOrdId, OpenOrder> {
@@ -87,17 +95,22 @@ impl Portfolio {
         self.can_trade
     }
 
-    /// Takes a symbol's rules.
-    pub fn on_rules(&mut self, rules: SymbolRules) {
+    /// Takes a symbol's rules. Whether anything changed.
+    pub fn on_rules(&mut self, rules: SymbolRules) -> bool {
+        if self.rules.get(&rules.symbol) == Some(&rules) {
+            return false;
+        }
         self.rules.insert(rules.symbol.clone(), rules);
+        true
     }
 
-    /// Takes prices; an older message than the one held is dropped.
-    pub fn on_quote(&mut self, quote: Quote) {
+    /// Takes prices; an older message than the one held is dropped. Whether anything changed.
+    pub fn on_quote(&mut self, quote: Quote) -> bool {
         match self.quotes.get(&quote.symbol) {
-            Some(held) if held.ts > quote.ts => {}
+            Some(held) if held.ts > quote.ts || *held == quote => false,
             Some(_) | None => {
                 self.quotes.insert(quote.symbol.clone(), quote);
+                true
             }
         }
     }

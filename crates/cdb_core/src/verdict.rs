@@ -12,6 +12,7 @@ use thiserror::Error;
 use crate::checks::CheckResult;
 use crate::command::{Command, WIRE_VERSION};
 use crate::ids::{ClOrdId, EntryId, Symbol};
+use crate::inputs::Inputs;
 use crate::money::{Notional, Price};
 use crate::order::NewOrder;
 use crate::reason::Reason;
@@ -47,6 +48,8 @@ pub struct Verdict {
     pub ts: Timestamp,
     /// Not to be acted on at or after this instant.
     pub expires_at: Timestamp,
+    /// What it was decided from, for a second opinion; absent where nobody records it.
+    pub inputs: Option<Box<Inputs>>,
 }
 
 impl Verdict {
@@ -91,6 +94,9 @@ impl Serialize for Verdict {
         map.serialize_entry("epoch", &self.epoch)?;
         map.serialize_entry("ts", &self.ts)?;
         map.serialize_entry("expires_at", &self.expires_at)?;
+        if let Some(inputs) = &self.inputs {
+            map.serialize_entry("inputs", inputs)?;
+        }
         map.end()
     }
 }
@@ -296,6 +302,7 @@ mod tests {
             epoch: "e1".into(),
             ts: Timestamp::from_millis(1_700_000_000_001),
             expires_at: Timestamp::from_millis(1_700_000_005_001),
+            inputs: None,
         }
     }
 

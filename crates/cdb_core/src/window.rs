@@ -37,6 +37,13 @@ impl SlidingCount {
     pub fn clear(&mut self) {
         self.events.clear();
     }
+
+    /// Takes back one event of this instant.
+    pub fn take_back(&mut self, at: Timestamp) {
+        if let Some(index) = self.events.iter().rposition(|event| *event == at) {
+            self.events.remove(index);
+        }
+    }
 }
 
 /// What was approved on one UTC day, exits not counted.
@@ -64,6 +71,15 @@ impl DayCount {
         let today = self.on(now);
         Self { orders: today.orders.saturating_add(1), notional: today.notional + notional, ..today }
     }
+
+    /// Takes back one approval of this day.
+    #[must_use]
+    pub fn minus(self, notional: Notional, at: Timestamp) -> Self {
+        if at.day() != self.day {
+            return self;
+        }
+        Self { orders: self.orders.saturating_sub(1), notional: self.notional - notional, ..self }
+    }
 }
 
 /// Amounts of the last `window_ms`, with their sum.
@@ -85,6 +101,14 @@ impl SlidingSum {
     pub fn record(&mut self, amount: Notional, at: Timestamp) {
         self.amounts.push_back((at, amount));
         self.sum = self.sum + amount;
+    }
+
+    /// Takes back one amount of this instant.
+    pub fn take_back(&mut self, amount: Notional, at: Timestamp) {
+        if let Some(index) = self.amounts.iter().rposition(|known| *known == (at, amount)) {
+            self.amounts.remove(index);
+            self.sum = self.sum - amount;
+        }
     }
 
     /// The sum over the window that ends at `now`. A clock that went back never frees anything.
@@ -135,6 +159,14 @@ impl Pace {
         }
     }
 
+    /// Counts repeats over another window from here on.
+    pub fn set_repeat_window(&mut self, window_ms: i64) {
+        self.repeat_window_ms = window_ms;
+        for counter in self.repeats.values_mut() {
+            counter.window_ms = window_ms;
+        }
+    }
+
     /// Counts one approval.
     pub fn record(&mut self, strategy: &StrategyId, at: Timestamp) {
         self.all.record(at);
@@ -147,6 +179,22 @@ impl Pace {
         self.minute_notional.record(notional, at);
         let window_ms = self.repeat_window_ms;
         self.repeats.entry(shape).or_insert_with(|| SlidingCount::new(window_ms)).record(at);
+    }
+
+    /// Takes back what [`Self::record`] counted.
+    pub fn take_back(&mut self, strategy: &StrategyId, at: Timestamp) {
+        self.all.take_back(at);
+        if let Some(counter) = self.by_strategy.get_mut(strategy) {
+            counter.take_back(at);
+        }
+    }
+
+    /// Takes back what [`Self::record_risk`] counted.
+    pub fn take_back_risk(&mut self, shape: u64, notional: Notional, at: Timestamp) {
+        self.minute_notional.take_back(notional, at);
+        if let Some(counter) = self.repeats.get_mut(&shape) {
+            counter.take_back(at);
+        }
     }
 
     /// The counts for an order of this strategy and shape.

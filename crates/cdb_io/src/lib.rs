@@ -14,6 +14,7 @@ pub mod audit_files; // the chain read back and verified, line by line
 pub mod conditions; // what the breaker must heed, reported
 pub mod events; // what happened to the desk, published
 pub mod operator; // what an operator may do, on record
+pub mod review; // verdicts, decided again
 pub mod telemetry; // logs
 pub mod meters; // metrics under one rule of names
 pub mod health; // progress, readiness, metrics over HTTP

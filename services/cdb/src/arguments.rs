@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use cdb_core::time::UtcDay;
 use clap::{Args, Parser, Subcommand};
 
 const EXIT_CODES: &str = "\
@@ -64,12 +65,27 @@ pub enum Command {
     Positions,
     /// Compare the last day's fills at the exchange with audit trail and ledger; exit code 7 when they differ.
     Reconcile,
+    /// Make every decision again from what was recorded of it; exit code 6 when one comes out otherwise.
+    Replay(ReplayOptions),
     /// The circuit breaker.
     #[command(subcommand)]
     Breaker(BreakerCommand),
     /// The audit trail.
     #[command(subcommand)]
     Audit(AuditCommand),
+}
+
+/// Options of `cdb replay`.
+#[derive(Args, Clone)]
+#[command(after_help = "Examples:\n  cdb replay\n  cdb replay --day 2026-11-25 --json")]
+pub struct ReplayOptions {
+    /// Only decisions of this UTC day, e.g. 2026-11-25.
+    #[arg(long, value_parser = day)]
+    pub day: Option<UtcDay>,
+}
+
+fn day(text: &str) -> Result<UtcDay, String> {
+    UtcDay::parse(text).ok_or_else(|| "is no day like 2026-11-25".to_owned())
 }
 
 /// Breaker commands.

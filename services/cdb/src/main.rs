@@ -8,6 +8,7 @@ mod connect; // Redis and the monitor's views
 mod watch; // what becomes of orders
 mod orders; // order new, cancel, cancel-all, from flags or files
 mod desk; // stop, resume, status, orders, positions, breaker
+mod replay; // decisions made again
 mod reconcile; // exchange, audit trail and ledger side by side
 mod audit; // audit verify
 mod up; // running a cell
@@ -41,6 +42,7 @@ async fn main() -> ExitCode {
         Command::Breaker(BreakerCommand::Reset(options)) => {
             desk::move_breaker(&arguments.at, BreakerMove::Reset, options).await
         }
+        Command::Replay(options) => replay::run(&arguments.at, options).await,
         Command::Reconcile => reconcile::run(&arguments.at).await,
         Command::Audit(AuditCommand::Verify(options)) => audit::verify::run(&arguments.at, options),
     };

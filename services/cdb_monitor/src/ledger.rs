@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use cdb_core::event::Event;
+use cdb_core::ids::EntryId;
 use cdb_core::report::{AccountSnapshot, Execution, ExecutionReport, Finding};
 use cdb_core::time::Timestamp;
 use cdb_io::bus::Entry;
@@ -109,17 +110,30 @@ impl Ledger {
             }
         }
         if let Some(last) = entries.last() {
-            sqlx::query!(
-                "INSERT INTO cursors (stream, entry) VALUES ($1, $2)
-                 ON CONFLICT (stream) DO UPDATE SET entry = EXCLUDED.entry",
-                stream,
-                last.id.as_str()
-            )
-            .execute(&mut *transaction)
-            .await?;
+            place_cursor(&mut *transaction, stream, &last.id).await?;
         }
         transaction.commit().await
     }
+
+    /// Moves a cursor that goes with no rows.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn move_cursor(&self, name: &str, entry: &EntryId) -> Result<(), sqlx::Error> {
+        place_cursor(&self.pool, name, entry).await
+    }
+}
+
+async fn place_cursor(to: impl sqlx::PgExecutor<'_>, stream: &str, entry: &EntryId) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "INSERT INTO cursors (stream, entry) VALUES ($1, $2)
+                 ON CONFLICT (stream) DO UPDATE SET entry = EXCLUDED.entry",
+        stream,
+        entry.as_str()
+    )
+    .execute(to)
+    .await
+    .map(|_| ())
 }
 
 /// Whether the entry could be read; the database's own failures are outside.

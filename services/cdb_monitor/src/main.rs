@@ -11,6 +11,7 @@ mod books; // positions out of fills
 mod watching; // what those who watch ask of the ledger
 mod views; // what the CLI asks for
 mod console; // the operator's page
+mod second_opinion; // every verdict, decided again
 mod observe; // metrics
 
 use std::process::ExitCode;
@@ -55,6 +56,9 @@ async fn serve() -> anyhow::Result<()> {
     console::start(&config, ledger.clone(), bus.clone(), &mut tasks)?;
     let mode = config.service.mode.as_str();
     tasks.spawn("equity", watching::sample_equity(ledger.clone(), bus.clone(), mode, tasks.shutdown()));
+    let second_opinion =
+        second_opinion::run(config.clone(), ledger.clone(), bus.clone(), observer.clone(), tasks.shutdown());
+    tasks.spawn("second opinion", second_opinion);
     tasks.spawn("watch", projection::watch(config, ledger, bus, health, observer, tasks.shutdown()));
     tasks.run().await
 }

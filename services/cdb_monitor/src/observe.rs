@@ -1,6 +1,7 @@
 //! Metrics of this service: what it writes, and what it sees of the desk when it looks by itself.
 
 use cdb_core::event::EventType;
+use cdb_core::second_opinion::Opinion;
 use cdb_io::meters::{Meters, Position, UNKNOWN};
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
@@ -48,6 +49,7 @@ pub struct Observer {
     /// Millionths of the disk that are free.
     pub disk_free: IntGauge,
     events: IntCounterVec,
+    second_opinions: IntCounterVec,
 }
 
 impl Observer {
@@ -78,6 +80,12 @@ impl Observer {
             pending: meters.gauges("group_pending_entries", "Entries read and not acknowledged", "group", GROUPS)?,
             disk_free: meters.gauge("disk_free_ppm", "Free share of the disk of STATE_DIR, millionths")?,
             events: meters.counters("events_total", "Events of the desk since this process began", "type", words)?,
+            second_opinions: meters.counters(
+                "second_opinions_total",
+                "Verdicts decided again, by what came out",
+                "opinion",
+                Opinion::WORDS.iter().copied(),
+            )?,
             registry: meters.registry(),
         })
     }
@@ -95,6 +103,11 @@ impl Observer {
     /// The desk published an event.
     pub fn event(&self, event_type: EventType) {
         self.events.with_label_values(&[event_type.as_str()]).inc();
+    }
+
+    /// A verdict was decided again.
+    pub fn second_opinion(&self, word: &str) {
+        self.second_opinions.with_label_values(&[word]).inc();
     }
 
     /// Redis does not say how the desk stands.

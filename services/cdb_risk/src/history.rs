@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use cdb_core::breaker::{self, Breaker, Cause};
 use cdb_core::desk::{CL_ORD_ID_DAYS, Desk, Seen};
-use cdb_core::ids::ClOrdId;
+use cdb_core::ids::{ClOrdId, EntryId};
 use cdb_core::pnl::DayResult;
 use cdb_core::report::Execution;
 use cdb_core::time::{Timestamp, UtcDay};
@@ -117,10 +117,12 @@ pub struct KeptResult {
 async fn recall_executions(redis: &mut ConnectionManager, desk: &mut Desk, kept: KeptResult) -> anyhow::Result<String> {
     let mut pages = Pages::of(keys::EXECUTIONS);
     desk.restore_result(kept.result);
+    // Everything stands after the empty one.
+    let as_of = EntryId::parse(&kept.as_of);
     while let Some(entries) = pages.next(redis).await? {
         for entry in entries {
             match Execution::parse(entry.json()) {
-                Ok(execution) if is_after(entry.id.as_str(), &kept.as_of) => {
+                Ok(execution) if as_of.as_ref().is_none_or(|as_of| entry.id.is_after(as_of)) => {
                     desk.on_execution(&execution, time_of(&execution));
                 }
                 Ok(execution) => {
@@ -131,15 +133,6 @@ async fn recall_executions(redis: &mut ConnectionManager, desk: &mut Desk, kept:
         }
     }
     Ok(pages.after())
-}
-
-/// Whether one stream entry stands after another; everything stands after the empty one.
-fn is_after(entry: &str, other: &str) -> bool {
-    let parts = |id: &str| {
-        let (ms, number) = id.split_once('-')?;
-        Some((ms.parse::<u64>().ok()?, number.parse::<u64>().ok()?))
-    };
-    parts(entry) > parts(other)
 }
 
 /// When the message was made: the breaker's rolling hour counts from there.

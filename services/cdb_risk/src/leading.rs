@@ -12,7 +12,8 @@ use cdb_core::desk::{Decided, Desk, Stops};
 use cdb_core::event::{Event, EventType};
 use cdb_core::fields::FieldFault;
 use cdb_core::gate::Permit;
-use cdb_core::ids::{StrategyId, Symbol};
+use cdb_core::ids::{EntryId, StrategyId, Symbol};
+use cdb_core::inputs::Recorder;
 use cdb_core::pnl::Nearness;
 use cdb_core::reason::Reason;
 use cdb_core::report::Execution;
@@ -168,7 +169,8 @@ pub async fn term(
         rebuilt = history::rebuild(&mut reading, config, &data_set, clock::now()) => rebuilt?,
         lost = keep_lease(&lease, &scripts, &mut renewing, &token) => return lost,
     };
-    let Rebuilt { desk, executions_after } = rebuilt;
+    let Rebuilt { mut desk, executions_after } = rebuilt;
+    desk.record_inputs(Recorder::new(&token, &config.settings, EntryId::parse(&executions_after)));
     observer.leading(&token, &data_set);
     let epoch = data_set.epoch;
     let strategies = BTreeSet::new();
@@ -341,6 +343,7 @@ impl Leader<'_> {
     /// Takes one message of cdb_execution.
     async fn learn(&mut self, entry: &Entry) -> anyhow::Result<()> {
         self.learnt = entry.id.to_string();
+        self.desk.on_learnt(&entry.id);
         match Execution::parse(entry.json()) {
             Ok(execution) => {
                 let change = self.desk.on_execution(&execution, clock::now());

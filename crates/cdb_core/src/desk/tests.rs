@@ -8,10 +8,11 @@ use rust_decimal::Decimal;
 use super::*;
 use crate::breaker::{Cause, Input, State};
 use crate::ids::{Asset, OrderId, TradeId};
-use crate::limits::AllowedStrategies;
+use crate::limits::{AllowedStrategies, Setting, limits_hash};
 use crate::money::Qty;
 use crate::order::{MarketSize, OrdType, Side};
 use crate::report::{AccountSnapshot, AssetBalance, Fill, Finding, FindingKind, Mode, Source};
+use crate::second_opinion::{Opinion, SecondOpinion};
 use crate::test_values::{asset, decimal, qty, rules_of, symbol, usd};
 
 /// 2023-11-14T22:13:20Z.
@@ -182,6 +183,10 @@ struct Floor {
     answers: BTreeMap<Answer, u64>,
     /// The order approved last.
     latest: Option<Wish>,
+    settings: Vec<Setting>,
+    terms: u64,
+    /// Looks at every verdict when somebody wishes it.
+    second: Option<SecondOpinion>,
 }
 
 /// A floor before trading begins.
@@ -226,9 +231,12 @@ impl Setup {
         self
     }
     fn open(self) -> Floor {
-        let (limits, _) = Limits::from_variables(&self.environment).expect("limits without contradiction");
+        let (limits, settings) = Limits::from_variables(&self.environment).expect("limits without contradiction");
         let mut floor = Floor {
-            desk: Desk::new(limits, "0123456789abcdef".to_owned(), "epoch-1".to_owned(), Breaker::default()),
+            desk: Desk::new(limits, limits_hash(&settings), "epoch-1".to_owned(), Breaker::default()),
+            settings,
+            terms: 0,
+            second: None,
             now: self.start.unwrap_or(START),
             entries: 0,
             reports: 0,
@@ -281,6 +289,10 @@ impl Floor {
         if let Decided::Verdict { verdict, seen } = &decided {
             assert_eq!(verdict.entry, entry);
             self.journal.verdicts.push(verdict.to_json());
+            if let Some(second) = &mut self.second {
+                let reviewed = second.on_verdict(verdict.to_json().as_bytes(), Some(bytes)).expect("a verdict");
+                assert_eq!(reviewed.map(|reviewed| reviewed.opinion), Some(Opinion::Same), "{}", verdict.to_json());
+            }
             self.journal.seen.extend(seen.map(|seen| (verdict.cl_ord_id.clone(), seen)));
         }
         decided
@@ -293,6 +305,14 @@ impl Floor {
             self.book_approval(wish, bytes);
         }
         decided
+    }
+
+    /// A decision that a stop takes back before it is published.
+    fn decide_and_take_back(&mut self, wish: &Wish) {
+        let entry = EntryId::parse("1-1").expect("an entry id");
+        if let Decided::Verdict { verdict, .. } = self.desk.decide(&entry, wish.json(self.now).as_bytes(), self.now) {
+            self.desk.withdraw(&verdict);
+        }
     }
 
     /// The same bytes once more.
@@ -341,6 +361,11 @@ impl Floor {
 impl Floor {
     fn execute(&mut self, execution: Execution) -> Option<State> {
         self.journal.executions.push((execution.clone(), self.now));
+        let entry = self.last_execution().expect("the one just told");
+        self.desk.on_learnt(&entry);
+        if let Some(second) = &mut self.second {
+            second.on_execution(entry, execution.clone());
+        }
         self.desk.on_execution(&execution, self.now)
     }
 
@@ -648,7 +673,7 @@ impl Floor {
 
 /// A new desk from what the streams hold: settings, rules, prices, known ids, verdicts, then reports.
 fn rebuilt(floor: &Floor, limits: Limits, breaker: Breaker) -> Desk {
-    let mut desk = Desk::new(limits, "0123456789abcdef".to_owned(), "epoch-1".to_owned(), breaker);
+    let mut desk = Desk::new(limits, limits_hash(&floor.settings), "epoch-1".to_owned(), breaker);
     desk.on_rules(rules_of("BTC"));
     desk.on_rules(rules_of("ETH"));
     for quote in floor.quotes.values() {
@@ -671,6 +696,35 @@ impl Floor {
     /// The process ends and another takes over from the streams and the persisted breaker.
     fn restart(&mut self) {
         self.desk = rebuilt(self, self.desk.limits().clone(), self.persisted_breaker());
+        if self.second.is_some() {
+            self.begin_term();
+        }
+    }
+
+    /// From here on somebody looks at every verdict.
+    fn watched(mut self) -> Self {
+        self.second = Some(self.onlooker());
+        self.begin_term();
+        self
+    }
+
+    /// Somebody who has read what was executed and no verdict yet.
+    fn onlooker(&self) -> SecondOpinion {
+        let mut second = SecondOpinion::default();
+        for (index, (execution, _)) in self.journal.executions.iter().enumerate() {
+            second.on_execution(EntryId::parse(&format!("1-{index}")).expect("an entry id"), execution.clone());
+        }
+        second
+    }
+
+    fn begin_term(&mut self) {
+        self.terms += 1;
+        self.desk.record_inputs(Recorder::new(&self.terms.to_string(), &self.settings, self.last_execution()));
+    }
+
+    fn last_execution(&self) -> Option<EntryId> {
+        let last = self.journal.executions.len().checked_sub(1)?;
+        EntryId::parse(&format!("1-{last}"))
     }
 
     fn persisted_breaker(&self) -> Breaker {
@@ -1981,6 +2035,10 @@ impl Floor {
             }
             18 if rng.percent(8) => self.wait(rng.between(1, 14) * HOUR),
             18 if rng.percent(20) => self.restart(),
+            18 if rng.percent(20) => {
+                let wish = self.random_wish(rng, &format!("w-{step}"));
+                self.decide_and_take_back(&wish);
+            }
             _ => self.wait(rng.pick(&[1, 50, 200, 500, 999, 1_000, 2_000, 4_000])),
         }
         self.assert_books_agree();
@@ -1992,7 +2050,7 @@ fn whatever_the_history_every_limit_held_at_the_time_of_every_approval() {
     let totals = std::cell::RefCell::new(BTreeMap::<Answer, u64>::new());
     for_each_seed(200, |rng| {
         let setup = random_setup(rng);
-        let mut floor = if rng.percent(50) { setup.forgiving() } else { setup }.open();
+        let mut floor = if rng.percent(50) { setup.forgiving() } else { setup }.open().watched();
         for step in 0..200 {
             floor.random_step(rng, step);
         }
@@ -2157,4 +2215,90 @@ fn after_the_same_history_a_tighter_limit_never_approves_what_a_looser_one_refus
         }
     });
     assert!(bound.borrow().len() >= 12, "too few limits were seen to bind: {bound:?}");
+}
+
+/// Verdicts of a small history under watch, each as it would be published, with its order.
+fn watched_verdicts() -> (SecondOpinion, Vec<(String, String)>) {
+    let mut floor = floor().limit("REPEAT_WINDOW_SEC", "30").open().watched();
+    let mut orders = Vec::new();
+    for wish in [buy("a-1"), buy("a-2").limit("60000.00", "0.1"), sell("a-3"), buy("a-4").market_for("50")] {
+        orders.push(wish.json(floor.now));
+        floor.decide(&wish);
+        floor.wait(SECOND);
+    }
+    let cancel = r#"{"v":1,"type":"cancel","cl_ord_id":"c-1","orig_cl_ord_id":"a-1"}"#;
+    orders.push(cancel.to_owned());
+    floor.decide_bytes(cancel.as_bytes());
+    let second = floor.onlooker();
+    (second, floor.journal.verdicts.into_iter().zip(orders).collect())
+}
+
+/// What a second look says of each verdict after `change` was made to the text of one.
+fn opinions_with(index: usize, change: impl Fn(&str) -> String) -> Vec<Opinion> {
+    let (mut second, mut verdicts) = watched_verdicts();
+    let changed = change(&verdicts[index].0);
+    assert_ne!(changed, verdicts[index].0, "nothing was changed");
+    verdicts[index].0 = changed;
+    let look = |(json, order): &(String, String)| {
+        second.on_verdict(json.as_bytes(), Some(order.as_bytes())).expect("a verdict").expect("not seen before").opinion
+    };
+    verdicts.iter().map(look).collect()
+}
+
+#[test]
+fn a_second_look_sees_a_decision_that_the_rules_do_not_give() {
+    let replaced = |from: &'static str, to: &'static str| move |json: &str| json.replacen(from, to, 1);
+    let approved_anyway = |json: &str| {
+        let (head, tail) = json.split_once(r#""decision":"rejected","reason":"order_too_large""#).expect("a refusal");
+        format!(r#"{head}"decision":"approved"{tail}"#)
+    };
+    let cases: Vec<(usize, &str, Vec<Opinion>)> = vec![
+        (1, "was approved, is rejected (order_too_large)", opinions_with(1, approved_anyway)),
+        (0, "another command", opinions_with(0, replaced(r#""qty":"0.001""#, r#""qty":"0.002""#))),
+        (3, "may be acted on for", opinions_with(3, |json| json.replacen(r#""expires_at":1"#, r#""expires_at":2"#, 1))),
+        (2, "was rejected (throttled), is rejected", opinions_with(2, replaced("insufficient_balance", "throttled"))),
+        (0, "hash", opinions_with(0, replaced(r#""MAX_ORDER_SIZE_USD":"500""#, r#""MAX_ORDER_SIZE_USD":"501""#))),
+        (0, "cannot be", opinions_with(0, replaced(r#""MAX_ORDER_SIZE_USD":"500""#, r#""MAX_ORDER_SIZE_USD":"x""#))),
+    ];
+    for (index, expected, opinions) in cases {
+        let Opinion::Differs(text) = &opinions[index] else { panic!("{expected}: {opinions:?}") };
+        assert!(text.contains(expected), "{text}");
+        assert!(opinions[..index].iter().all(|opinion| *opinion == Opinion::Same), "{opinions:?}");
+    }
+}
+
+#[test]
+fn a_second_look_sees_a_figure_that_is_another() {
+    let shown = r#""check":"order_too_large","value":"60""#;
+    let opinions = opinions_with(0, |json| json.replacen(shown, r#""check":"order_too_large","value":"6""#, 1));
+    let expected = "was order_too_large 6 of 500, is order_too_large 60 of 500";
+    assert_eq!(opinions[0], Opinion::OtherFigures(expected.to_owned()));
+    assert!(opinions[1..].iter().all(|opinion| *opinion == Opinion::Same), "{opinions:?}");
+}
+
+#[test]
+fn a_second_look_cannot_tell_after_a_verdict_is_missing_until_all_is_recorded_anew() {
+    let mut floor = floor().open().watched();
+    let mut orders = Vec::new();
+    let wishes = [buy("a-1"), buy("a-2").limit("60000.00", "0.1"), sell("a-3"), buy("a-4").limit("59000.00", "0.002")];
+    for (index, wish) in wishes.iter().enumerate() {
+        if index == 3 {
+            floor.decide_and_take_back(&buy("t-1").limit("58000.00", "0.003"));
+        }
+        orders.push(wish.json(floor.now));
+        floor.decide(wish);
+    }
+    let mut second = floor.onlooker();
+    let look = |second: &mut SecondOpinion, index: usize| {
+        let (json, order) = (floor.journal.verdicts[index].as_bytes(), orders[index].as_bytes());
+        second.on_verdict(json, Some(order)).expect("a verdict").map(|reviewed| reviewed.opinion)
+    };
+    assert_eq!(look(&mut second, 0), Some(Opinion::Same));
+    assert_eq!(look(&mut second, 0), None, "published again");
+    assert!(matches!(look(&mut second, 2), Some(Opinion::CannotTell(_))));
+    assert_eq!(look(&mut second, 3), Some(Opinion::Same), "a whole record is understood");
+    let doubled = floor.journal.verdicts[0].replacen(r#""qty":"0.001""#, r#""qty":"0.009""#, 1);
+    let reviewed = second.on_verdict(doubled.as_bytes(), Some(orders[0].as_bytes())).expect("a verdict");
+    assert!(matches!(reviewed.expect("other bytes").opinion, Opinion::Differs(_)), "a second answer to one order");
+    assert!(second.on_verdict(b"{}", None).is_err());
 }
