@@ -13,6 +13,15 @@ bench:
     cargo build --release --locked --workspace --bins
     cargo run --release --locked -p cdb_tests --bin bench
 
+# Appends to the audit trail beside the disk's own rate, and a million records verified; DIR is on the disk to measure.
+audit-bench *dir:
+    cargo build --release --locked -p cdb -p cdb_tests --bins
+    ./target/release/audit_bench {{dir}}
+
+# kill -9 of the audit trail's writer at random points of an order flow.
+audit-kills kills="1000":
+    CDB_AUDIT_KILLS={{kills}} cargo test --locked -p cdb_tests --test it whenever_the_writer -- --nocapture
+
 # Made-up bytes for the readers of the exchange's frames and answers.
 fuzz *seconds:
     ./scripts/fuzz {{seconds}}

@@ -23,6 +23,8 @@ mod foreign_order; // orders that cdb did not send
 mod gate_differential; // gate.lua against its specification
 mod audit_tampering; // `cdb audit verify` after trading
 mod audit_attacks; // every way to change a trail, and what `cdb audit verify` calls it
+mod audit_kill; // kill -9 of the writer, and two writers
+mod audit_story; // what the records of all chains say together
 mod bus_acl; // who may do what on Redis
 mod secret_places; // passwords of any form, no dumps, starts that are refused
 mod secrets_stay_secret; // marker secrets, every failure, every output

@@ -4,6 +4,8 @@
 //! Files are named by day; the chain runs through them. A day is closed with a seal and the next one opens with the
 //! previous head.
 
+pub mod story; // what the records say together
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -220,6 +222,18 @@ pub enum FaultKind {
     Unsealed,
     /// The record's own time belongs to another day's file, or the record to another service's chain.
     Misplaced,
+    /// An order was sent and no verdict on record approves it.
+    NoApproval,
+    /// The exchange had an order that no earlier record says was submitted.
+    NotSubmitted,
+    /// An order was submitted twice.
+    SubmittedTwice,
+    /// An order went on after its end, or ended in two ways.
+    AfterItsEnd,
+    /// An order was granted while a stop that covers it was in force.
+    SentWhileStopped,
+    /// The fills of an order are not what it is said to have filled.
+    FillsDisagree,
 }
 
 impl FaultKind {
@@ -236,6 +250,12 @@ impl FaultKind {
             Self::Truncated => "truncated",
             Self::Unsealed => "unsealed",
             Self::Misplaced => "misplaced",
+            Self::NoApproval => "no_approval",
+            Self::NotSubmitted => "not_submitted",
+            Self::SubmittedTwice => "submitted_twice",
+            Self::AfterItsEnd => "after_its_end",
+            Self::SentWhileStopped => "sent_while_stopped",
+            Self::FillsDisagree => "fills_disagree",
         }
     }
 
@@ -252,6 +272,12 @@ impl FaultKind {
             | Self::Truncated
             | Self::Unsealed
             | Self::Misplaced => Judgement::Tampered,
+            Self::NoApproval
+            | Self::NotSubmitted
+            | Self::SubmittedTwice
+            | Self::AfterItsEnd
+            | Self::SentWhileStopped
+            | Self::FillsDisagree => Judgement::Contradictory,
         }
     }
 }
@@ -266,6 +292,8 @@ pub enum Judgement {
     TornTail,
     /// There is no trail, or it cannot be read.
     CannotTell,
+    /// It is whole, and what it says breaks a promise.
+    Contradictory,
     /// It is whole, and shorter than a checkpoint says that it once was.
     BehindAnchors,
     /// It was changed after it was written.

@@ -117,6 +117,37 @@ impl EventType {
             Self::OperatorAction => "operator_action",
         }
     }
+
+    /// The word for it in the audit trail.
+    #[must_use]
+    pub const fn record_type(self) -> &'static str {
+        match self {
+            Self::ServiceStarted => "SERVICE_STARTED",
+            Self::ServiceStopping => "SERVICE_STOPPING",
+            Self::ConfigLoaded => "CONFIG_LOADED",
+            Self::StopSeen => "STOP_SEEN",
+            Self::StopCleared => "STOP_CLEARED",
+            Self::BreakerOpened => "BREAKER_OPENED",
+            Self::BreakerHalfOpen => "BREAKER_HALF_OPEN",
+            Self::BreakerClosed => "BREAKER_CLOSED",
+            Self::BreakerReset => "BREAKER_RESET",
+            Self::StateLost => "STATE_LOST",
+            Self::Resumed => "RESUMED",
+            Self::LeaseAcquired => "LEASE_ACQUIRED",
+            Self::LeaseLost => "LEASE_LOST",
+            Self::KeyLoaded => "KEY_LOADED",
+            Self::KeyRotated => "KEY_ROTATED",
+            Self::KeyRejected => "KEY_REJECTED",
+            Self::RateLimited => "RATE_LIMITED",
+            Self::Banned => "BANNED",
+            Self::Security => "SECURITY",
+            Self::AuditTrouble => "AUDIT_TROUBLE",
+            Self::Checkpoint => "CHECKPOINT",
+            Self::AlertRaised => "ALERT_RAISED",
+            Self::AlertResolved => "ALERT_RESOLVED",
+            Self::OperatorAction => "OPERATOR_ACTION",
+        }
+    }
 }
 
 /// Kinds of security event (`detail.kind`).

@@ -5,7 +5,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 use thiserror::Error;
 
@@ -135,6 +135,7 @@ pub struct ApprovedOrder {
     is_exit: bool,
     decided_at: Timestamp,
     expires_at: Timestamp,
+    digest: String,
 }
 
 impl ApprovedOrder {
@@ -162,6 +163,11 @@ impl ApprovedOrder {
     #[must_use]
     pub const fn decided_at(&self) -> Timestamp {
         self.decided_at
+    }
+    /// Which verdict approved it: see [`digest`].
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.digest
     }
     /// The earlier of the verdict's and the order's own expiry.
     #[must_use]
@@ -236,6 +242,12 @@ struct Wire<'a> {
     expires_at: Timestamp,
 }
 
+/// Names a verdict by its exact bytes: lower-case hex SHA-256. The audit trail's sends and verdicts are matched by it.
+#[must_use]
+pub fn digest(json: &[u8]) -> String {
+    hex::encode(Sha256::digest(json))
+}
+
 /// Verifies signature and content of a verdict. Its expiry is judged by the gate, on Redis's clock.
 ///
 /// # Errors
@@ -267,6 +279,7 @@ pub fn verify(json: &[u8], signature_hex: &str, key: &VerdictKey) -> Result<Veri
             is_exit: wire.is_exit,
             decided_at: wire.ts,
             expires_at: wire.expires_at,
+            digest: digest(json),
         })),
         Command::Cancel { cl_ord_id, orig_cl_ord_id } => {
             Verified::Cancel(ApprovedCancel { cl_ord_id, target: CancelTarget::Order(orig_cl_ord_id) })

@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use cdb_core::audit::{self, Chain, DAY_OPENED, DAY_SEALED, Durable, Pending, TORN_TAIL};
@@ -17,6 +18,10 @@ use crate::clock;
 
 /// Records that may wait for the disk at one time; a full queue makes writers wait.
 const QUEUE: usize = 1_024;
+
+/// How long records may be written and not yet on disk when nobody waits for them. Each sync of one service is a wait
+/// for every other on the same disk.
+const UNWAITED: Duration = Duration::from_millis(200);
 
 /// What to record.
 #[derive(Debug)]
@@ -31,9 +36,23 @@ pub struct Entry {
     pub result: Option<Value>,
 }
 
+impl Entry {
+    /// Something that the service did or saw by itself.
+    #[must_use]
+    pub const fn of(event_type: &'static str, result: Value) -> Self {
+        Self { event_type, actor: None, order: None, result: Some(result) }
+    }
+    /// By this person.
+    #[must_use]
+    pub fn by(self, actor: &str) -> Self {
+        Self { actor: Some(actor.to_owned()), ..self }
+    }
+}
+
 struct Job {
     entry: Entry,
-    done: oneshot::Sender<Durable>,
+    /// Absent when nobody waits for the disk.
+    done: Option<oneshot::Sender<Durable>>,
 }
 
 /// The handle by which a service writes its chain.
@@ -60,8 +79,17 @@ impl AuditLog {
     /// [`AuditEnded`].
     pub async fn record(&self, entry: Entry) -> Result<Durable, AuditEnded> {
         let (done, wait) = oneshot::channel();
-        self.jobs.send(Job { entry, done }).await.map_err(|_| AuditEnded)?;
+        self.jobs.send(Job { entry, done: Some(done) }).await.map_err(|_| AuditEnded)?;
         wait.await.map_err(|_| AuditEnded)
+    }
+
+    /// Records one entry without waiting for the disk, where it is soon after; only for room in the queue, when that is
+    /// full.
+    ///
+    /// # Errors
+    /// [`AuditEnded`].
+    pub async fn note(&self, entry: Entry) -> Result<(), AuditEnded> {
+        self.jobs.send(Job { entry, done: None }).await.map_err(|_| AuditEnded)
     }
 }
 
@@ -95,6 +123,8 @@ struct Writer {
     day: UtcDay,
     file: File,
     now: Now,
+    /// Since when something is written and not yet on disk.
+    unsynced: Option<Instant>,
     /// Held for the writer's life: a second writer cannot take it.
     _lock: File,
 }
@@ -132,7 +162,7 @@ impl Writer {
             append_synced(&dir.join(audit::file_name(last)), seal.as_bytes())?;
         }
         let file = append_only(&dir.join(audit::file_name(day)))?;
-        let mut writer = Self { chain, day, file, now, dir: dir.to_owned(), _lock: lock };
+        let mut writer = Self { chain, day, file, now, dir: dir.to_owned(), unsynced: None, _lock: lock };
         if writer.file.metadata()?.len() == 0 {
             writer.open_day(last.filter(|last| *last < day))?;
         }
@@ -147,10 +177,11 @@ impl Writer {
     fn start(mut self) -> anyhow::Result<(AuditLog, WriterEnd)> {
         let (jobs, queue) = mpsc::channel(QUEUE);
         let (failed, failure) = oneshot::channel();
+        let waiting = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         std::thread::Builder::new()
             .name("audit".to_owned())
             .spawn(move || {
-                let outcome = self.run(queue);
+                let outcome = waiting.block_on(self.run(queue));
                 // The lock is free before anybody learns of the end.
                 drop(self);
                 // Nobody listens any more once the process ends.
@@ -171,10 +202,24 @@ impl Writer {
         self.write(line.as_bytes())
     }
 
-    fn run(&mut self, mut queue: mpsc::Receiver<Job>) -> anyhow::Result<()> {
+    async fn run(&mut self, mut queue: mpsc::Receiver<Job>) -> anyhow::Result<()> {
         let mut jobs = Vec::new();
         let mut batch = Batch::default();
-        while queue.blocking_recv_many(&mut jobs, QUEUE) > 0 {
+        loop {
+            let received = queue.recv_many(&mut jobs, QUEUE);
+            let received = match self.unsynced {
+                None => received.await,
+                Some(since) => match tokio::time::timeout(UNWAITED.saturating_sub(since.elapsed()), received).await {
+                    Ok(received) => received,
+                    Err(_) => {
+                        self.sync()?;
+                        continue;
+                    }
+                },
+            };
+            if received == 0 {
+                return self.sync();
+            }
             for Job { entry, done } in jobs.drain(..) {
                 let now = (self.now)();
                 if now.day() > self.day {
@@ -185,17 +230,20 @@ impl Writer {
                 let (line, pending) = self.chain.append(entry.event_type, actor, order, result, now);
                 anyhow::ensure!(line.len() <= LINE_MAX, "a record of {} bytes is too long to be read back", line.len());
                 batch.bytes.extend_from_slice(line.as_bytes());
-                batch.waiting.push((pending, done));
+                batch.waiting.extend(done.map(|done| (pending, done)));
             }
             self.flush(&mut batch)?;
         }
-        Ok(())
     }
 
-    /// Makes a batch durable and tells those that wait.
+    /// Writes a batch, makes it durable when somebody waits for that, and tells those that do.
     fn flush(&mut self, batch: &mut Batch) -> anyhow::Result<()> {
-        self.write(&batch.bytes)?;
+        self.append(&batch.bytes)?;
         batch.bytes.clear();
+        if batch.waiting.is_empty() && self.unsynced.is_none_or(|since| since.elapsed() < UNWAITED) {
+            return Ok(());
+        }
+        self.sync()?;
         for (pending, done) in batch.waiting.drain(..) {
             // The writer of a record may have given up; the record stands all the same.
             let _unheard = done.send(pending.synced());
@@ -203,10 +251,24 @@ impl Writer {
         Ok(())
     }
 
+    /// Writes and makes durable.
     fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        self.append(bytes)?;
+        self.sync()
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         if !bytes.is_empty() {
             self.file.write_all(bytes).context("writing the audit trail")?;
+            self.unsynced.get_or_insert_with(Instant::now);
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> anyhow::Result<()> {
+        if self.unsynced.is_some() {
             self.file.sync_data().context("syncing the audit trail")?;
+            self.unsynced = None;
         }
         Ok(())
     }

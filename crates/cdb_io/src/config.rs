@@ -166,6 +166,21 @@ impl ServiceConfig {
             audit_dir: environment.value("AUDIT_DIR", PathBuf::from("/var/log/cdb/audit")),
         }
     }
+
+    /// Name of this instance's audit chain: one writer a chain.
+    #[must_use]
+    pub fn audit_name(&self) -> String {
+        match self.instance.as_str() {
+            "1" => self.service.to_owned(),
+            instance => format!("{}-{instance}", self.service),
+        }
+    }
+
+    /// What every service records when it starts.
+    #[must_use]
+    pub fn started(&self) -> serde_json::Value {
+        serde_json::json!({"mode": self.mode.as_str(), "instance": self.instance})
+    }
 }
 
 /// This version trades on paper only: reconciliation, preflight and loss limits come before real money (design §9).

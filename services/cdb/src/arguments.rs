@@ -269,7 +269,7 @@ pub struct OrdersOptions {
 /// Audit commands.
 #[derive(Subcommand)]
 pub enum AuditCommand {
-    /// Verify the audit trail, offline: 0 clean, 6 changed afterwards, 8 torn tail, 9 behind its anchors, 10 cannot tell.
+    /// Verify the audit trail, offline: 0 clean, 6 changed afterwards, 7 breaks a promise, 8 torn tail, 9 behind its anchors, 10 cannot tell.
     Verify(VerifyOptions),
 }
 

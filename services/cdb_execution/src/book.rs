@@ -7,11 +7,13 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use cdb_core::audit::story::SUBMITTED;
 use cdb_core::ids::{Asset, ClOrdId, EntryId, OrderId, Symbol};
 use cdb_core::lifecycle::{Observation, Seen, TrackedOrder};
 use cdb_core::order::Side;
 use cdb_core::report::{ExecType, Execution, ExecutionReport, Fill, Finding, Mode, OrdStatus, Source};
 use cdb_core::time::Timestamp;
+use cdb_core::verdict::ApprovedOrder;
 use cdb_io::audit_log::{AuditLog, Entry};
 use cdb_io::clock;
 use serde_json::{Value, json};
@@ -340,8 +342,13 @@ impl Book {
         order: Value,
         claim: &cdb_core::gate::Claim,
         verdict_entry: &EntryId,
+        approved: &ApprovedOrder,
     ) -> anyhow::Result<cdb_core::audit::Durable> {
-        let result = json!({"claim": claim, "verdict_entry": verdict_entry});
+        let approval = json!({
+            "verdict": approved.digest(), "decided_at": approved.decided_at(), "expires_at": approved.expires_at(),
+            "limits_hash": approved.limits_hash(), "is_exit": approved.is_exit(),
+        });
+        let result = json!({"claim": claim, "verdict_entry": verdict_entry, "approval": approval});
         let entry = Entry { event_type: SUBMITTED, actor: None, order: Some(order), result: Some(result) };
         self.record(entry).await
     }
@@ -358,9 +365,6 @@ impl Book {
         self.audit.waiting()
     }
 }
-
-/// The record that stands before every send.
-pub const SUBMITTED: &str = "ORDER_SUBMITTED";
 
 /// The audit trail's word for a report.
 fn event_type(report: &ExecutionReport) -> &'static str {

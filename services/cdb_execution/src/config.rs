@@ -126,14 +126,6 @@ impl Config {
             }
         }
     }
-
-    /// Name of this instance's audit chain: one writer a chain.
-    pub fn audit_name(&self) -> String {
-        match self.service.instance.as_str() {
-            "1" => self.service.service.to_owned(),
-            instance => format!("{}-{instance}", self.service.service),
-        }
-    }
 }
 
 /// Paper mode never reaches the real exchange, live mode never anything else.

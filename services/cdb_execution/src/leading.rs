@@ -10,8 +10,8 @@ use cdb_core::ids::EntryId;
 use cdb_core::report::Source;
 use cdb_core::sending::{SEND_DEADLINE_MS, Sending};
 use cdb_core::verdict::{ApprovedCancel, ApprovedOrder, BadVerdict, VerdictKey, Verified, verify};
-use cdb_io::audit_log::AuditLog;
-use cdb_io::bus::{self, Bus, Entry, Left, keys};
+use cdb_io::audit_log::{AuditLog, Entry};
+use cdb_io::bus::{self, Bus, Left, keys};
 use cdb_io::health::Health;
 use cdb_io::lease::{Asked, LEASE_RENEWAL, LEASE_TTL_MS, Lease};
 use cdb_io::scripts::Scripts;
@@ -312,6 +312,8 @@ async fn announce(redis: &mut ConnectionManager, process: &Process, token: &str)
     let (service, now) = (config.service.service, clock::now());
     let mode = config.service.mode.as_str();
     let detail = json!({"token": token, "build": cdb_io::config::BUILD, "mode": mode});
+    process.audit.note(Entry::of("LEASE_ACQUIRED", json!({"token": token, "mode": mode}))).await?;
+    process.audit.note(Entry::of("KEY_LOADED", json!({"fingerprint": config.key_fingerprint}))).await?;
     let leads = Event::by_service(EventType::LeaseAcquired, service, "this instance sends", detail, now);
     let key = json!({"fingerprint": config.key_fingerprint});
     let key = Event::by_service(EventType::KeyLoaded, service, "exchange key in use", key, now);
@@ -332,7 +334,7 @@ struct Intake<'a> {
 
 impl Intake<'_> {
     /// Verdicts that some instance had read and not acknowledged: all are ours, for we lead.
-    async fn pending(&self, idle_for: Duration) -> anyhow::Result<Vec<(Entry, Verified)>> {
+    async fn pending(&self, idle_for: Duration) -> anyhow::Result<Vec<(bus::Entry, Verified)>> {
         let mut pending = Vec::new();
         let config = &self.process.config.service;
         let idle_ms = u64::try_from(idle_for.as_millis()).unwrap_or(u64::MAX);
@@ -355,12 +357,13 @@ impl Intake<'_> {
     }
 
     /// A genuine verdict, or `None` after what is none went to the dead letters.
-    async fn verify(&self, entry: &Entry) -> anyhow::Result<Option<Verified>> {
+    async fn verify(&self, entry: &bus::Entry) -> anyhow::Result<Option<Verified>> {
         match verified(entry, &self.process.config.verdict_key) {
             Ok(verified) => Ok(Some(verified)),
             Err(bad) => {
                 self.bury(entry, "bad_verdict", &bad.to_string()).await?;
                 let detail = json!({"kind": "bad_signature", "entry": entry.id});
+                self.process.audit.note(Entry::of("SECURITY", detail.clone())).await?;
                 let event = Event::by_service(
                     EventType::Security,
                     self.process.config.service.service,
@@ -378,7 +381,7 @@ impl Intake<'_> {
     }
 
     /// Puts an entry among the dead letters and acknowledges it.
-    async fn bury(&self, entry: &Entry, reason: &str, text: &str) -> anyhow::Result<()> {
+    async fn bury(&self, entry: &bus::Entry, reason: &str, text: &str) -> anyhow::Result<()> {
         let mut pipeline = redis::pipe();
         pipeline.atomic();
         let dead = pipeline.cmd("XADD").arg(keys::DEAD).arg("*").arg("stream").arg(keys::VERDICTS);
@@ -394,7 +397,7 @@ impl Intake<'_> {
     /// Hands a verdict to whoever acts on it; a refusal is done by being read.
     async fn pass_on(
         &self,
-        entry: Entry,
+        entry: bus::Entry,
         verified: Verified,
         sender: &Sender,
         canceler: &Canceler,
@@ -413,7 +416,7 @@ impl Intake<'_> {
         }
     }
 
-    async fn cancel(&self, entry: &Entry, cancel: ApprovedCancel, canceler: &Canceler) -> anyhow::Result<()> {
+    async fn cancel(&self, entry: &bus::Entry, cancel: ApprovedCancel, canceler: &Canceler) -> anyhow::Result<()> {
         let targets = canceler.targets(cancel.target());
         if targets.is_empty() {
             let text = "no open order is meant by this cancel";
@@ -458,7 +461,7 @@ impl Intake<'_> {
 ///
 /// # Errors
 /// It did not, or it cannot be read.
-pub fn verified(entry: &Entry, key: &VerdictKey) -> Result<Verified, BadVerdict> {
+pub fn verified(entry: &bus::Entry, key: &VerdictKey) -> Result<Verified, BadVerdict> {
     let signature = entry.field("sig").and_then(|sig| std::str::from_utf8(sig).ok()).unwrap_or_default();
     verify(entry.json(), signature, key)
 }

@@ -14,9 +14,11 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use cdb_core::audit::story::{STOP_CLEARED, STOP_SET};
 use cdb_core::event::SecurityKind;
 use cdb_core::ids::Symbol;
 use cdb_core::secret::Secret;
+use cdb_core::time::Timestamp;
 use cdb_io::audit_log::{AuditLog, Entry};
 use cdb_io::health::Health;
 use cdb_io::supervise::Shutdown;
@@ -87,7 +89,9 @@ impl LocalStop {
         let mut asked = signal(SignalKind::user_defined1()).context("listening for SIGUSR1")?;
         let mut looks = tokio::time::interval(LOOK);
         let mut known = None;
+        let mut still_set_at = Timestamp::default();
         loop {
+            let looked_at = clock::now();
             tokio::select! {
                 () = shutdown.asked() => return Ok(()),
                 _ = looks.tick() => self.look(),
@@ -98,6 +102,9 @@ impl LocalStop {
                 }
             }
             let reason = self.reason.borrow().clone();
+            if reason.is_some() && reason == known {
+                still_set_at = looked_at;
+            }
             if reason == known {
                 continue;
             }
@@ -108,16 +115,20 @@ impl LocalStop {
                         "stop",
                         format!("stopped here: {reason}; ends when {} is removed", self.file.display()),
                     );
-                    ("STOP_SET", reason.clone())
+                    (STOP_SET, reason.clone())
                 }
                 None => {
                     health.well("stop");
-                    ("STOP_CLEARED", "the file was removed".to_owned())
+                    (STOP_CLEARED, "the file was removed".to_owned())
                 }
             };
             tracing::error!(event_type, text, "local stop");
-            let result = Some(json!({"reason": text, "file": self.file.display().to_string()}));
-            audit.record(Entry { event_type, actor: Some("unknown".to_owned()), order: None, result }).await?;
+            let mut result = json!({"reason": text, "file": self.file.display().to_string()});
+            if event_type == STOP_CLEARED {
+                result["still_set_at"] = json!(still_set_at);
+            }
+            audit.record(Entry::of(event_type, result).by("unknown")).await?;
+            still_set_at = looked_at;
             known = reason;
         }
     }

@@ -29,6 +29,7 @@ use cdb_io::audit_log::{self, Entry};
 use cdb_io::health::Health;
 use cdb_io::supervise::{Shutdown, Tasks};
 use cdb_io::{health, healthcheck, no_dumps, supervise, telemetry};
+use serde_json::json;
 
 use crate::config::Config;
 use crate::leading::Process;
@@ -54,7 +55,11 @@ async fn serve() -> anyhow::Result<()> {
     let config = Config::read().context("cdb_execution does not start")?;
     let health = Health::default();
     let observer = Observer::new(&config)?;
-    let (audit, writer_end) = audit_log::open(&config.service.audit_dir, &config.audit_name(), cdb_io::config::BUILD)?;
+    let (audit, writer_end) =
+        audit_log::open(&config.service.audit_dir, &config.service.audit_name(), cdb_io::config::BUILD)?;
+    let mut started = config.service.started();
+    started["key_fingerprint"] = json!(config.key_fingerprint);
+    audit.note(Entry::of("SERVICE_STARTED", started)).await?;
     let mut tasks = Tasks::default();
     let listen = config.service.http_listen;
     let stop = LocalStop::open(config.stop_file.clone());
@@ -97,7 +102,6 @@ async fn run(process: Process, shutdown: Shutdown) -> anyhow::Result<()> {
             }
         }
     }
-    let entry = Entry { event_type: "SERVICE_STOPPED", actor: None, order: None, result: None };
-    process.audit.record(entry).await?;
+    process.audit.record(Entry::of("SERVICE_STOPPED", json!({}))).await?;
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
 use cdb_core::audit::Record;
+use cdb_core::audit::story::SUBMITTED;
 use cdb_core::command::Command;
 use cdb_core::gate::Claim;
 use cdb_core::ids::{ClOrdId, Symbol};
@@ -20,7 +21,7 @@ use cdb_io::{audit_files, clock};
 use redis::AsyncCommands as _;
 use serde::Deserialize;
 
-use crate::book::{Book, SUBMITTED};
+use crate::book::Book;
 use crate::gatekeeper::Settlement;
 use crate::leading::verified;
 use crate::reconcile;

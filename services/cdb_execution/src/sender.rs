@@ -305,7 +305,7 @@ impl Sender {
         let Sending::Granted { claim, .. } = &sending else { bail!("only a granted order flies") };
         let claim = claim.clone();
         let command = cdb_core::command::Command::New(wanted.order.order().clone());
-        let proof = self.book.record_submission(to_value(&command)?, &claim, &wanted.entry).await?;
+        let proof = self.book.record_submission(to_value(&command)?, &claim, &wanted.entry, &wanted.order).await?;
         let action = sending.on(Input::AuditDurable { proof, now_ms: clock::monotonic_ms() });
         match action {
             Action::Submit(submission) => self.submit(wanted, tracked, &claim, submission, sending).await,

@@ -52,6 +52,13 @@ impl Config {
         }
     }
 
+    /// The limits in force, for the record.
+    pub fn in_force(&self) -> serde_json::Value {
+        let settings = self.settings.iter().map(|setting| (setting.name.to_owned(), setting.value.clone().into()));
+        let settings: serde_json::Map<_, _> = settings.collect();
+        serde_json::json!({"limits_hash": self.limits_hash, "limits": settings})
+    }
+
     /// Logs every limit with its origin.
     pub fn announce(&self) {
         for setting in &self.settings {

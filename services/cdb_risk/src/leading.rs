@@ -19,6 +19,7 @@ use cdb_core::reason::Reason;
 use cdb_core::report::Execution;
 use cdb_core::time::Timestamp;
 use cdb_core::usage::Usage;
+use cdb_io::audit_log::{self, AuditLog};
 use cdb_io::bus::{self, Bus, Entry, Left, keys};
 use cdb_io::health::Health;
 use cdb_io::lease::{Asked, LEASE_RENEWAL, LEASE_TTL_MS, Lease};
@@ -26,6 +27,7 @@ use cdb_io::scripts::{self, Script, ScriptError, Scripts};
 use cdb_io::supervise::Shutdown;
 use cdb_io::{clock, heartbeat};
 use redis::aio::ConnectionManager;
+use serde_json::json;
 
 use crate::config::Config;
 use crate::data_set;
@@ -34,6 +36,7 @@ use crate::history::{self, KeptResult, Rebuilt, breaker_fields};
 use crate::observe::Observer;
 use crate::publish::{Published, publish};
 use crate::stop_memory::StopMemory;
+use crate::trail::{self, Trail};
 
 /// Services whose conditions the breaker heeds.
 const REPORTERS: [&str; 2] = ["cdb_execution", "cdb_monitor"];
@@ -76,6 +79,7 @@ struct Leader<'a> {
     usage_at: Timestamp,
     /// How near daily loss and drawdown were when an operator was last warned.
     warned: [Nearness; 2],
+    trail: Trail,
     observer: &'a mut Observer,
 }
 
@@ -134,6 +138,7 @@ async fn done_command(redis: &mut ConnectionManager) -> anyhow::Result<String> {
 pub async fn term(
     bus: &Bus,
     config: &Config,
+    audit: &AuditLog,
     health: &Health,
     observer: &mut Observer,
     mut shutdown: Shutdown,
@@ -165,8 +170,18 @@ pub async fn term(
     };
     health.well("lease");
     let (mut reading, mut renewing) = (redis.clone(), redis.clone());
+    audit
+        .note(audit_log::Entry::of(
+            "LEASE_ACQUIRED",
+            json!({"token": token, "epoch": data_set.epoch, "lost": data_set.lost}),
+        ))
+        .await?;
+    let read_back = async {
+        trail::catch_up(&mut reading, audit, &config.service.audit_dir).await?;
+        history::rebuild(&mut reading, config, &data_set, clock::now()).await
+    };
     let rebuilt = tokio::select! {
-        rebuilt = history::rebuild(&mut reading, config, &data_set, clock::now()) => rebuilt?,
+        rebuilt = read_back => rebuilt?,
         lost = keep_lease(&lease, &scripts, &mut renewing, &token) => return lost,
     };
     let Rebuilt { mut desk, executions_after } = rebuilt;
@@ -192,6 +207,7 @@ pub async fn term(
         condition: None,
         usage_at: Timestamp::default(),
         warned: [Nearness::Far; 2],
+        trail: Trail::new(audit.clone()),
         observer,
     };
     let outcome = leader.lead(bus, &lease, health, executions_after, &mut shutdown).await;
@@ -250,6 +266,7 @@ impl Leader<'_> {
             }
             Fed::StopDeleted(key) => {
                 self.stop_memory.on_deleted(&key);
+                self.trail.stop_ended(&key).await?;
                 self.look_at_stops(false).await
             }
             Fed::Broken(error) => Err(error.context("a feed broke off")),
@@ -279,7 +296,12 @@ impl Leader<'_> {
         for ((entry, decided), outcome) in decisions.into_iter().zip(outcomes) {
             match outcome {
                 Published::Done => self.observer.decided(&decided, &entry),
-                Published::NotLeader => bail!("another instance decides"),
+                Published::NotLeader => {
+                    if let Decided::Verdict { verdict, .. } = &decided {
+                        self.trail.withdrawn(verdict, "another instance decides").await?;
+                    }
+                    bail!("another instance decides")
+                }
                 Published::Stopped => self.answer_stopped(entry, decided).await?,
                 Published::OriginalGone => self.refuse_replay(entry, decided, now).await?,
             }
@@ -288,6 +310,11 @@ impl Leader<'_> {
     }
 
     async fn publish(&mut self, decisions: &[(Entry, Decided)]) -> anyhow::Result<Vec<Published>> {
+        for (_, decided) in decisions {
+            if let Decided::Verdict { verdict, .. } = decided {
+                self.trail.verdict(verdict).await?;
+            }
+        }
         publish(&mut self.redis, &self.scripts, &self.token, &self.config.verdict_key, decisions).await
     }
 
@@ -309,6 +336,7 @@ impl Leader<'_> {
     async fn answer_stopped(&mut self, entry: Entry, decided: Decided) -> anyhow::Result<()> {
         let Decided::Verdict { verdict, .. } = &decided else { bail!("only an approval can be stopped") };
         self.desk.withdraw(verdict);
+        self.trail.withdrawn(verdict, "a stop was set before it was published").await?;
         self.look_at_stops(false).await?;
         let again = self.decide(&entry, clock::now());
         let decisions = [(entry, again)];
@@ -363,6 +391,7 @@ impl Leader<'_> {
             // The gate must see it before another order is granted.
             self.renew_permit().await?;
             let event = self.observer.breaker(state, clock::now());
+            self.trail.event(&event).await?;
             cdb_io::events::publish(&mut self.redis, &event).await?;
         }
         Ok(())
@@ -399,6 +428,7 @@ impl Leader<'_> {
         self.read_market().await?;
         self.desk.prune(now);
         self.observer.beat(&self.desk, now);
+        self.trail.figures(&self.desk, now).await?;
         self.publish_usage(now).await?;
         heartbeat::beat(&mut self.redis, self.config.service.service, Some(true), LEASE_TTL_MS).await?;
         Ok(())
@@ -446,6 +476,7 @@ impl Leader<'_> {
             let detail = serde_json::json!({"rule": rule, "level": "warning", "value": loss, "limit": limit});
             let service = self.config.service.service;
             let event = Event::by_service(EventType::AlertRaised, service, reason, detail, now);
+            self.trail.event(&event).await?;
             cdb_io::events::publish(&mut self.redis, &event).await?;
         }
         Ok(())
@@ -461,6 +492,7 @@ impl Leader<'_> {
             return Ok(());
         }
         self.command_done.clone_from(&wish.id);
+        self.trail.command(&wish.actor, &wish.command, &wish.reason).await?;
         self.is_breaker_dirty = true;
         let change = match wish.command.as_str() {
             "trip" => self.desk.on_breaker(breaker::Input::Trip(breaker::Cause::Operator), now),
@@ -518,7 +550,9 @@ impl Leader<'_> {
 
     /// Reads the stops, sets again what nobody cleared, and takes them into account.
     async fn look_at_stops(&mut self, is_new_data_set: bool) -> anyhow::Result<()> {
+        let asked_at = clock::now();
         let set = self.read_stops().await?;
+        self.trail.stops(&set, asked_at).await?;
         let judgement = self.stop_memory.judge(&set, is_new_data_set)?;
         let mut in_force = set;
         for (key, reason) in &judgement.set_again {

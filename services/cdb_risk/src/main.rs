@@ -9,6 +9,7 @@ mod stop_memory; // stops that Redis cannot make it forget
 mod feeds; // orders, reports and prices as they come in
 mod history; // rebuilding the desk after a start
 mod publish; // verdicts out, exactly one for each entry
+mod trail; // what is put on record
 mod leading; // the loop of the deciding instance
 mod observe; // one log line and one metric for each thing that happens
 
@@ -17,10 +18,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use cdb_core::event::{Event, EventType};
+use cdb_io::audit_log::{AuditLog, Entry};
 use cdb_io::bus::Bus;
 use cdb_io::health::Health;
 use cdb_io::supervise::{Shutdown, Tasks};
-use cdb_io::{clock, events, health, healthcheck, no_dumps, supervise, telemetry};
+use cdb_io::{audit_log, clock, events, health, healthcheck, no_dumps, supervise, telemetry};
 use serde_json::json;
 
 use crate::config::Config;
@@ -44,17 +46,28 @@ async fn serve() -> anyhow::Result<()> {
     config.announce();
     let health = Health::default();
     let observer = Observer::new(&config)?;
+    let (audit, writer_end) =
+        audit_log::open(&config.service.audit_dir, &config.service.audit_name(), cdb_io::config::BUILD)?;
+    audit.note(Entry::of("SERVICE_STARTED", config.service.started())).await?;
+    audit.note(Entry::of("CONFIG_LOADED", config.in_force())).await?;
     let mut tasks = Tasks::default();
+    tasks.spawn("audit", writer_end.wait());
     let listen = config.service.http_listen;
     let served = health::serve(listen, health.clone(), observer.registry(), axum::Router::new(), tasks.shutdown());
     tasks.spawn("http", served);
-    tasks.spawn("risk", run(config, health, observer, tasks.shutdown()));
+    tasks.spawn("risk", run(config, audit, health, observer, tasks.shutdown()));
     tasks.run().await
 }
 
 /// Leads whenever it can, until the end is asked for. A failure of Redis ends a term, never the process: a new term
 /// begins with a rebuilt desk.
-async fn run(config: Config, health: Health, mut observer: Observer, shutdown: Shutdown) -> anyhow::Result<()> {
+async fn run(
+    config: Config,
+    audit: AuditLog,
+    health: Health,
+    mut observer: Observer,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
     let mut has_started = false;
     while !shutdown.is_asked() {
         health.progress();
@@ -64,7 +77,7 @@ async fn run(config: Config, health: Health, mut observer: Observer, shutdown: S
                 announce_start(&bus, &config).await?;
                 has_started = true;
             }
-            leading::term(&bus, &config, &health, &mut observer, shutdown.clone()).await
+            leading::term(&bus, &config, &audit, &health, &mut observer, shutdown.clone()).await
         };
         match term.await {
             Ok(()) => health.well("redis"),
@@ -76,6 +89,7 @@ async fn run(config: Config, health: Health, mut observer: Observer, shutdown: S
             }
         }
     }
+    audit.record(Entry::of("SERVICE_STOPPED", json!({}))).await?;
     Ok(())
 }
 
@@ -85,10 +99,7 @@ async fn announce_start(bus: &Bus, config: &Config) -> anyhow::Result<()> {
     let mode = config.service.mode.as_str();
     let started = json!({"build": cdb_io::config::BUILD, "mode": mode, "instance": config.service.instance});
     let started = Event::by_service(EventType::ServiceStarted, name, "started", started, now);
-    let settings: serde_json::Map<_, _> =
-        config.settings.iter().map(|setting| (setting.name.to_owned(), json!(setting.value))).collect();
-    let detail = json!({"limits_hash": config.limits_hash, "limits": settings});
-    let loaded = Event::by_service(EventType::ConfigLoaded, name, "limits in force", detail, now);
+    let loaded = Event::by_service(EventType::ConfigLoaded, name, "limits in force", config.in_force(), now);
     for event in [started, loaded] {
         events::publish(&mut bus.commands(), &event).await?;
     }

@@ -1,7 +1,9 @@
-//! `cdb audit verify`: offline, from the files alone. The exit code says what the worst is that was found.
+//! `cdb audit verify`: offline, from the files alone: is each chain whole, and do all records together keep the promises?
+//! The exit code says what the worst is that was found.
 
 use std::path::Path;
 
+use cdb_core::audit::story::{ChainFault, Story};
 use cdb_core::audit::{Fault, Judgement, Verifier};
 use cdb_io::audit_files;
 use serde_json::json;
@@ -9,7 +11,7 @@ use serde_json::json;
 use super::chains;
 use crate::arguments::{At, VerifyOptions};
 use crate::cell::Cell;
-use crate::outcome::{BEHIND_ANCHORS, CANNOT_TELL, Result, TORN_TAIL, VERIFICATION, WithCode as _, end};
+use crate::outcome::{BEHIND_ANCHORS, CANNOT_TELL, PROBLEMS, Result, TORN_TAIL, VERIFICATION, WithCode as _, end};
 use crate::output;
 
 /// One chain and what was found in it.
@@ -19,26 +21,45 @@ struct Verified {
     verifier: Verifier,
 }
 
+/// Everything that was found.
+struct Found {
+    chains: Vec<Verified>,
+    /// What does not fit together.
+    contradictions: Vec<ChainFault>,
+    judgement: Judgement,
+}
+
 /// Verifies every chain of a trail.
 pub fn run(at: &At, options: VerifyOptions) -> Result {
     let dir = match options.dir {
         Some(dir) => dir,
         None => Cell::read(&at.cell)?.audit_dir,
     };
-    let mut verified = Vec::new();
-    for chain in chains(&dir)? {
-        let verifier = audit_files::verify_dir(&chain, |_| {}).code(CANNOT_TELL)?;
-        verified.push(Verified { name: name_of(&chain), verifier });
-    }
-    let records: u64 = verified.iter().map(|chain| chain.verifier.records()).sum();
-    let nothing = if records == 0 { Judgement::CannotTell } else { Judgement::Clean };
-    let judgement = verified.iter().map(|chain| chain.verifier.judgement()).max().unwrap_or(nothing).max(nothing);
+    let found = find(&dir)?;
     if at.json {
-        show_json(&verified, judgement);
+        show_json(&found);
     } else {
-        show(&verified);
+        show(&found);
     }
-    conclude(&verified, judgement)
+    conclude(&found)
+}
+
+fn find(dir: &Path) -> Result<Found> {
+    let mut verified = Vec::new();
+    let mut story = Story::default();
+    for chain in chains(dir)? {
+        let name = name_of(&chain);
+        story.begin_chain(&name);
+        let verifier = audit_files::verify_places(&chain, |place, record| story.take(place.file, place.line, record));
+        verified.push(Verified { name, verifier: verifier.code(CANNOT_TELL)? });
+    }
+    let contradictions = story.end();
+    let records: u64 = verified.iter().map(|chain| chain.verifier.records()).sum();
+    let judgements = verified.iter().map(|chain| chain.verifier.judgement());
+    let contradicted = contradictions.iter().map(|(_, fault)| fault.kind.judgement());
+    let nothing = if records == 0 { Judgement::CannotTell } else { Judgement::Clean };
+    let judgement = judgements.chain(contradicted).max().unwrap_or(nothing).max(nothing);
+    Ok(Found { chains: verified, contradictions, judgement })
 }
 
 /// A directory's name on one line, whatever it is called.
@@ -46,13 +67,35 @@ fn name_of(dir: &Path) -> String {
     dir.file_name().unwrap_or_default().to_string_lossy().escape_debug().collect()
 }
 
-fn show(verified: &[Verified]) {
-    for Verified { name, verifier } in verified {
-        for fault in verifier.faults() {
-            println!("{}", output::red(&sentence(name, fault)));
-        }
+impl Found {
+    /// Every fault with its chain: first what is wrong with the chains, then what does not fit together.
+    fn faults(&self) -> impl Iterator<Item = (&str, &Fault)> {
+        let of_chains = self
+            .chains
+            .iter()
+            .flat_map(|Verified { name, verifier }| verifier.faults().iter().map(|fault| (name.as_str(), fault)));
+        of_chains.chain(self.contradictions.iter().map(|(chain, fault)| (chain.as_str(), fault)))
+    }
+
+    fn count(&self) -> u64 {
+        let contradictions = u64::try_from(self.contradictions.len()).unwrap_or(u64::MAX);
+        self.chains.iter().map(|chain| chain.verifier.faults_found()).sum::<u64>().saturating_add(contradictions)
+    }
+
+    /// The first fault that made the judgement what it is.
+    fn first(&self) -> Option<(&str, &Fault)> {
+        self.faults().find(|(_, fault)| fault.kind.judgement() == self.judgement)
+    }
+}
+
+fn show(found: &Found) {
+    for (chain, fault) in found.faults() {
+        println!("{}", output::red(&sentence(chain, fault)));
+    }
+    for Verified { name, verifier } in &found.chains {
         let head: String = verifier.head().chars().take(16).collect();
-        let word = match verifier.faults_found() {
+        let contradictions = found.contradictions.iter().filter(|(chain, _)| chain == name).count();
+        let word = match verifier.faults_found() + u64::try_from(contradictions).unwrap_or(u64::MAX) {
             0 => output::green("clean"),
             1 => output::red("1 fault"),
             many => output::red(&format!("{many} faults")),
@@ -61,24 +104,20 @@ fn show(verified: &[Verified]) {
     }
 }
 
-fn show_json(verified: &[Verified], judgement: Judgement) {
-    let chains = verified.iter().map(|Verified { name, verifier }| {
+fn show_json(found: &Found) {
+    let chains = found.chains.iter().map(|Verified { name, verifier }| {
         json!({
             "chain": name, "service": verifier.service(), "records": verifier.records(), "head": verifier.head(),
             "faults_found": verifier.faults_found(), "faults": verifier.faults(),
         })
     });
     let chains: Vec<_> = chains.collect();
-    let first = first_fault(verified, judgement).map(|(chain, fault)| json!({"chain": chain, "fault": fault}));
-    output::json(&json!({"judgement": judgement, "first_fault": first, "chains": chains}));
-}
-
-/// The first fault that made the judgement what it is.
-fn first_fault(verified: &[Verified], judgement: Judgement) -> Option<(&str, &Fault)> {
-    verified.iter().find_map(|Verified { name, verifier }| {
-        let is_worst = |fault: &&Fault| fault.kind.judgement() == judgement;
-        Some((name.as_str(), verifier.faults().iter().find(is_worst)?))
-    })
+    let pair = |(chain, fault): (&str, &Fault)| json!({"chain": chain, "fault": fault});
+    let contradictions: Vec<_> = found.contradictions.iter().map(|(chain, fault)| pair((chain, fault))).collect();
+    output::json(&json!({
+        "judgement": found.judgement, "first_fault": found.first().map(pair), "chains": chains,
+        "contradictions": contradictions,
+    }));
 }
 
 /// `cdb_execution/audit_2026-11-25.jsonl line 3, record 3: edited: its bytes do not give its hash`
@@ -87,18 +126,19 @@ fn sentence(chain: &str, fault: &Fault) -> String {
     format!("{chain}/{} line {}{seq}: {}: {}", fault.file, fault.line, fault.kind.as_str(), fault.text)
 }
 
-fn conclude(verified: &[Verified], judgement: Judgement) -> Result {
-    let (code, what) = match judgement {
+fn conclude(found: &Found) -> Result {
+    let (code, what) = match found.judgement {
         Judgement::Clean => return Ok(()),
         Judgement::TornTail => (TORN_TAIL, "the audit trail ends inside a line: a crash, or a writer at work"),
         Judgement::CannotTell => (CANNOT_TELL, "the audit trail holds no record"),
+        Judgement::Contradictory => (PROBLEMS, "the audit trail is whole, and what it says breaks a promise"),
         Judgement::BehindAnchors => (BEHIND_ANCHORS, "the audit trail is shorter than a checkpoint says that it was"),
         Judgement::Tampered => (VERIFICATION, "the audit trail was changed after it was written"),
     };
-    let faults: u64 = verified.iter().map(|chain| chain.verifier.faults_found()).sum();
-    match first_fault(verified, judgement) {
+    match found.first() {
         Some((chain, first)) => {
-            Err(end(code, format!("{what}; {faults} fault(s), the first: {}", sentence(chain, first))))
+            let (count, first) = (found.count(), sentence(chain, first));
+            Err(end(code, format!("{what}; {count} fault(s), the first: {first}")))
         }
         None => Err(end(code, what)),
     }
