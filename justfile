@@ -50,3 +50,8 @@ mutants:
 # Renews the offline data of the compile-time checked queries.
 sqlx:
     ./scripts/sqlx-prepare
+
+# Entries a second from the streams into the ledger.
+ledger-rate:
+    cargo build --release --locked --workspace --bins
+    ./target/release/ledger_rate

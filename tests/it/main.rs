@@ -19,6 +19,7 @@ mod redis_loss; // FLUSHALL, SCRIPT FLUSH, an expired stop, SIGTERM
 mod budgets; // what the exchange counts
 mod overlap; // two executors at once
 mod reconciliation; // exchange, audit trail and ledger compared
+mod ledger; // every row once, whatever goes away; rebuilt; who may do what
 mod foreign_order; // orders that cdb did not send
 mod gate_differential; // gate.lua against its specification
 mod audit_tampering; // `cdb audit verify` after trading

@@ -569,6 +569,8 @@ fn end(child: &mut Child) {
     if let Some(pid) = pid {
         // It may have ended by itself.
         let _gone = kill_process(pid, Signal::TERM);
+        // A test may have put it to sleep.
+        let _gone = kill_process(pid, Signal::CONT);
     }
     let _gone = child.wait();
 }

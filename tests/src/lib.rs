@@ -11,3 +11,4 @@ pub mod browser; // a headless browser
 pub mod chaos; // rounds of trouble, and every promise checked
 pub mod metrics; // reading /metrics
 pub mod trail; // an audit trail of three days, as files
+pub mod sql; // asking the ledger

@@ -73,6 +73,8 @@ pub mod keys {
     pub const RECONCILE_COMMAND: &str = "cdb:reconcile:command";
     /// What the last comparison asked for found.
     pub const RECONCILE: &str = "cdb:reconcile";
+    /// An operator's wish to rebuild the ledger.
+    pub const LEDGER_COMMAND: &str = "cdb:ledger:command";
     /// Conditions that the breaker heeds, a hash for each service that reports them.
     pub const CONDITIONS: &str = "cdb:conditions:";
     /// Heartbeats.

@@ -73,6 +73,25 @@ pub enum Command {
     /// The audit trail.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// The ledger.
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
+}
+
+/// Ledger commands.
+#[derive(Subcommand)]
+pub enum LedgerCommand {
+    /// Write the whole ledger anew from streams and audit trail. Rows that no source has any more are kept.
+    Rebuild(RebuildOptions),
+}
+
+/// Options of `cdb ledger rebuild`.
+#[derive(Args, Clone)]
+#[command(after_help = "Example:\n  cdb ledger rebuild --reason \"database restored from an old copy\"")]
+pub struct RebuildOptions {
+    /// Why.
+    #[arg(long)]
+    pub reason: String,
 }
 
 /// Options of `cdb replay`.

@@ -11,6 +11,7 @@ mod desk; // stop, resume, status, orders, positions, breaker
 mod replay; // decisions made again
 mod reconcile; // exchange, audit trail and ledger side by side
 mod audit; // audit verify
+mod ledger; // ledger rebuild
 mod up; // running a cell
 mod demo; // the sample orders
 
@@ -19,7 +20,7 @@ use std::process::ExitCode;
 use cdb_io::operator::BreakerMove;
 use clap::Parser as _;
 
-use crate::arguments::{Arguments, AuditCommand, BreakerCommand, Command, OrderCommand};
+use crate::arguments::{Arguments, AuditCommand, BreakerCommand, Command, LedgerCommand, OrderCommand};
 use crate::outcome::Outcome;
 
 #[tokio::main(flavor = "current_thread")]
@@ -45,6 +46,7 @@ async fn main() -> ExitCode {
         Command::Replay(options) => replay::run(&arguments.at, options).await,
         Command::Reconcile => reconcile::run(&arguments.at).await,
         Command::Audit(AuditCommand::Verify(options)) => audit::verify::run(&arguments.at, options),
+        Command::Ledger(LedgerCommand::Rebuild(options)) => ledger::rebuild(&arguments.at, options).await,
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

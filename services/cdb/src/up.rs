@@ -33,6 +33,8 @@ const WATCH: Duration = Duration::from_millis(250);
 const CELL_FILE: &str = "cell.json";
 /// The secret with which operators log in to the console.
 const CONSOLE_TOKEN: &str = "console_token";
+/// The secret of the ledger's superuser, whom only this program uses.
+const POSTGRES_ADMIN: &str = "postgres_admin_password";
 /// Marks a directory that `--demo` may empty.
 const DEMO_FILE: &str = "demo-cell";
 
@@ -182,7 +184,7 @@ fn describe(dir: &Path, ports: &Ports, secrets: &Secrets) -> Result<Cell> {
             admin_url: format!("http://127.0.0.1:{}", ports.exchange_admin),
             pid: None,
         }),
-        postgres: postgres::describe(dir, ports.postgres, secrets.file("postgres_password"))?,
+        postgres: postgres::describe(dir, ports.postgres, secrets.file(POSTGRES_ADMIN))?,
         services: BTreeMap::from([
             service("cdb_risk", ports.risk),
             service("cdb_execution", ports.execution),
@@ -254,9 +256,10 @@ impl Desk {
             vec![
                 ("POSTGRES_HOST", ledger.host.clone()),
                 ("POSTGRES_PORT", ledger.port.to_string()),
-                ("POSTGRES_USER", ledger.user.clone()),
+                ("POSTGRES_USER", "cdb_monitor".to_owned()),
                 ("POSTGRES_DB", ledger.database.clone()),
                 ("POSTGRES_PASSWORD_FILE", path("postgres_password")),
+                ("POSTGRES_OWNER_PASSWORD_FILE", path("postgres_owner")),
                 ("STATE_DIR", self.dir.join("monitor").to_string_lossy().into_owned()),
                 ("RISK_URL", format!("http://127.0.0.1:{}", ports.risk)),
                 ("EXECUTION_URL", format!("http://127.0.0.1:{}", ports.execution)),
@@ -274,6 +277,7 @@ impl Desk {
         self.spawn(postgres)?;
         self.wait("postgres", async || postgres::is_ready(&tools.postgres_bin, &ledger).await).await?;
         postgres::create_database(&tools.postgres_bin, &ledger).await?;
+        postgres::make_roles(&tools.postgres_bin, &ledger, &self.dir.join("secrets")).await?;
         progress("mexc-sim", ports.exchange);
         self.spawn(exchange)?;
         self.wait("mexc-sim", async || ports::answers(ports.exchange).await).await?;

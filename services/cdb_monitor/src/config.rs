@@ -46,6 +46,10 @@ pub struct PostgresConfig {
     pub database: String,
     /// The role's password.
     pub password: Option<Secret>,
+    /// Role that owns the schema: changes it at a start and rebuilds the ledger, and does nothing else.
+    pub owner: String,
+    /// Its password; without it the first role does that as well.
+    pub owner_password: Option<Secret>,
 }
 
 impl Config {
@@ -62,6 +66,8 @@ impl Config {
             user: environment.value("POSTGRES_USER", "cdb_monitor".to_owned()),
             database: environment.value("POSTGRES_DB", "cdb".to_owned()),
             password: environment.secret_if_present("POSTGRES_PASSWORD", service.mode),
+            owner: environment.value("POSTGRES_OWNER_USER", "cdb_owner".to_owned()),
+            owner_password: environment.secret_if_present("POSTGRES_OWNER_PASSWORD", service.mode),
         };
         let ledger_away_max = Duration::from_secs(environment.value("LEDGER_AWAY_MAX_SEC", LEDGER_AWAY_MAX_SEC));
         let state_dir = environment.value("STATE_DIR", PathBuf::from("/var/lib/cdb/monitor"));

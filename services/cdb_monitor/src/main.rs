@@ -23,7 +23,7 @@ use cdb_io::supervise::Tasks;
 use cdb_io::{health, healthcheck, no_dumps, supervise, telemetry};
 
 use crate::config::Config;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Rebuilds};
 use crate::observe::Observer;
 
 #[tokio::main(flavor = "current_thread")]
@@ -43,7 +43,8 @@ async fn serve() -> anyhow::Result<()> {
     let ledger = Ledger::of(&config);
     let bus = Bus::lazy(&config.service.redis)?;
     let mut tasks = Tasks::default();
-    let views = views::routes(ledger.clone(), bus.clone(), config.service.mode);
+    let rebuilds = Rebuilds::default();
+    let views = views::routes(ledger.clone(), bus.clone(), config.service.mode, rebuilds.clone());
     let listen = config.service.http_listen;
     tasks.spawn("http", health::serve(listen, health.clone(), observer.registry(), views, tasks.shutdown()));
     for stream in projection::STREAMS {
@@ -54,6 +55,8 @@ async fn serve() -> anyhow::Result<()> {
     let watching = desk_watch::run(config.clone(), health.clone(), observer.clone(), tasks.shutdown());
     tasks.spawn("desk watch", watching);
     console::start(&config, ledger.clone(), bus.clone(), &mut tasks)?;
+    let audit_dir = config.service.audit_dir.clone();
+    tasks.spawn("rebuilds", ledger::serve_rebuilds(ledger.clone(), bus.clone(), audit_dir, rebuilds, tasks.shutdown()));
     let mode = config.service.mode.as_str();
     tasks.spawn("equity", watching::sample_equity(ledger.clone(), bus.clone(), mode, tasks.shutdown()));
     let second_opinion =

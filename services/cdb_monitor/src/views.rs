@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::books::Books;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Rebuilds};
 
 /// Orders shown when nothing else is asked for.
 const LIMIT: i64 = 50;
@@ -26,17 +26,19 @@ struct Served {
     ledger: Ledger,
     bus: Bus,
     mode: &'static str,
+    rebuilds: Rebuilds,
 }
 
 /// The routes.
-pub fn routes(ledger: Ledger, bus: Bus, mode: Mode) -> Router {
+pub fn routes(ledger: Ledger, bus: Bus, mode: Mode, rebuilds: Rebuilds) -> Router {
     Router::new()
         .route("/api/desk", get(desk))
         .route("/api/orders", get(orders))
         .route("/api/positions", get(positions))
         .route("/api/totals", get(totals))
         .route("/api/refusals", get(refusals))
-        .with_state(Served { ledger, bus, mode: mode.as_str() })
+        .route("/api/rebuilds/{id}", get(rebuild))
+        .with_state(Served { ledger, bus, mode: mode.as_str(), rebuilds })
 }
 
 /// Stop, permit and breaker as they stand.
@@ -158,4 +160,9 @@ async fn positions(State(served): State<Served>) -> Result<Response, Failure> {
     let mut books = Books::default();
     books.refresh(&served.ledger, served.mode).await?;
     Ok(Json(books.marked(&prices)).into_response())
+}
+
+/// What came of a wish to rebuild the ledger; null before it was seen.
+async fn rebuild(State(served): State<Served>, Path(id): Path<String>) -> Response {
+    Json(served.rebuilds.state_of(&id)).into_response()
 }

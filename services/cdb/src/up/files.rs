@@ -16,8 +16,18 @@ use crate::outcome::{CONFIGURATION, Result, WithCode as _, end};
 /// Users of the bus.
 const REDIS_USERS: [&str; 6] = ["operator", "strategy", "cdb_risk", "cdb_execution", "cdb_monitor", "exporter"];
 /// Secrets that are generated for a paper cell.
-const OTHER_SECRETS: [&str; 6] =
-    ["verdict_key", "mexc_api_key", "mexc_api_secret", "stop_token", "postgres_password", super::CONSOLE_TOKEN];
+const OTHER_SECRETS: [&str; 10] = [
+    "verdict_key",
+    "mexc_api_key",
+    "mexc_api_secret",
+    "stop_token",
+    super::POSTGRES_ADMIN,
+    "postgres_owner",
+    "postgres_password",
+    "postgres_grafana",
+    "postgres_exporter",
+    super::CONSOLE_TOKEN,
+];
 
 const ACL: &str = include_str!("../../../../deploy/redis/users.acl.template");
 const REDIS_CONF: &str = include_str!("../../../../deploy/redis/redis.conf");
@@ -32,6 +42,11 @@ impl Secrets {
     pub fn prepare(dir: &Path) -> Result<Self> {
         let dir = dir.join("secrets");
         fs::create_dir_all(&dir).code(CONFIGURATION)?;
+        // An earlier version had one role, the superuser.
+        let (only, admin) = (dir.join("postgres_password"), dir.join(super::POSTGRES_ADMIN));
+        if only.exists() && !dir.join("postgres_owner").exists() && !admin.exists() {
+            fs::rename(only, admin).code(CONFIGURATION)?;
+        }
         let names = REDIS_USERS.iter().map(|user| format!("redis_{user}"));
         for name in names.chain(OTHER_SECRETS.iter().map(|name| (*name).to_owned())) {
             let path = dir.join(name);

@@ -34,6 +34,7 @@ pub fn find_bin() -> Option<PathBuf> {
     })
 }
 
+const ROLES: &str = include_str!("../../../../deploy/postgres/roles.psql");
 /// The file in the cell's directory that names the cluster's directory.
 const HOME_FILE: &str = "postgres-home";
 /// How the name of a cluster's directory begins.
@@ -163,21 +164,40 @@ pub async fn is_ready(bin: &Path, postgres: &Postgres) -> bool {
 
 /// Makes the ledger's database where it is missing.
 pub async fn create_database(bin: &Path, postgres: &Postgres) -> Result {
+    let mut createdb = client(bin, "createdb", postgres);
+    createdb.arg(&postgres.database);
+    let (is_done, text) = with_password(postgres, createdb).await?;
+    if is_done || text.contains("already exists") {
+        Ok(())
+    } else {
+        Err(end(FAILURE, format!("the ledger's database cannot be made: {text}")))
+    }
+}
+
+/// Makes the ledger's roles, the same as a compose cell has.
+pub async fn make_roles(bin: &Path, postgres: &Postgres, secrets: &Path) -> Result {
+    let script = secrets.with_file_name("roles.psql");
+    fs::write(&script, ROLES).code(CONFIGURATION)?;
+    let mut psql = client(bin, "psql", postgres);
+    psql.args(["--no-psqlrc", "--quiet", "--dbname", &postgres.database, "--file"]).arg(&script);
+    psql.env("CDB_SECRETS", secrets);
+    match with_password(postgres, psql).await? {
+        (true, _) => Ok(()),
+        (false, text) => Err(end(FAILURE, format!("the ledger's roles cannot be made: {text}"))),
+    }
+}
+
+/// Runs a client as the superuser; whether it succeeded, and what it said of errors.
+async fn with_password(postgres: &Postgres, mut command: Command) -> Result<(bool, String)> {
     // Not by the environment, which others may read, and never by an argument.
     let escaped = password(postgres)?.expose().replace('\\', "\\\\").replace(':', "\\:");
     let pass_file = postgres.password_file.as_ref().map(|file| file.with_extension("pgpass")).unwrap_or_default();
     let _gone = fs::remove_file(&pass_file);
     write_new(&pass_file, &format!("*:*:*:*:{escaped}\n"))?;
-    let mut createdb = client(bin, "createdb", postgres);
-    let output = createdb.env("PGPASSFILE", &pass_file).arg("--no-password").arg(&postgres.database).output().await;
+    let output = command.env("PGPASSFILE", &pass_file).arg("--no-password").output().await;
     fs::remove_file(&pass_file).code(CONFIGURATION)?;
     let output = output.code(FAILURE)?;
-    let text = String::from_utf8_lossy(&output.stderr);
-    if output.status.success() || text.contains("already exists") {
-        Ok(())
-    } else {
-        Err(end(FAILURE, format!("the ledger's database cannot be made: {text}")))
-    }
+    Ok((output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned()))
 }
 
 #[cfg(test)]
