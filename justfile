@@ -22,6 +22,10 @@ audit-bench *dir:
 audit-kills kills="1000":
     CDB_AUDIT_KILLS={{kills}} cargo test --locked -p cdb_tests --test it whenever_the_writer -- --nocapture
 
+# What one risk decision costs: every check, with 50 open orders and 10 symbols.
+bench-risk:
+    cargo bench --locked -p cdb_core --bench evaluate
+
 # Made-up bytes for the readers of the exchange's frames and answers.
 fuzz *seconds:
     ./scripts/fuzz {{seconds}}

@@ -108,7 +108,7 @@ impl Outcome {
     }
     /// Passes while `value <= limit`.
     #[must_use]
-    pub fn at_most(reason: Reason, value: Decimal, limit: Decimal, what: &str) -> Self {
+    pub fn at_most(reason: Reason, value: Decimal, limit: Decimal, what: impl fmt::Display) -> Self {
         let (value_figure, limit_figure) = (Figure::Decimal(value), Figure::Decimal(limit));
         if value <= limit {
             Self::pass(value_figure, limit_figure)

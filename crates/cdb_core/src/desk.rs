@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use crate::breaker::{self, Breaker};
-use crate::checks::{self, CheckResult, Context, Figure, Stop};
+use crate::checks::{self, CheckResult, Context, Evaluation, Figure, Stop};
 use crate::command::{Command, Malformed};
 use crate::fields::FieldFault;
 use crate::ids::{ClOrdId, EntryId, StrategyId, Symbol};
@@ -89,6 +89,14 @@ pub enum Decided {
     },
     /// Bytes without a readable ClOrdID.
     DeadLetter(FieldFault),
+}
+
+/// What the checks say of one order.
+struct Judgement {
+    evaluation: Evaluation,
+    ref_price: Option<Price>,
+    notional: Option<Notional>,
+    is_exit: bool,
 }
 
 /// Whether a report speaks for or against the health of the exchange connection.
@@ -348,6 +356,29 @@ impl Desk {
 
     fn judge_order(&mut self, verdict: &mut Verdict, order: &NewOrder, is_id_taken: bool, now: Timestamp) {
         let content = order_content(order);
+        let Judgement { evaluation, ref_price, notional, is_exit } = self.evaluate(order, content, is_id_taken, now);
+        verdict.ref_price = ref_price;
+        verdict.notional = notional;
+        verdict.is_exit = is_exit;
+        verdict.checks = evaluation.checks;
+        match (evaluation.refusal, notional) {
+            (Some((reason, text)), _) => {
+                verdict.reason = Some(reason);
+                verdict.detail = text;
+            }
+            (None, Some(notional)) => {
+                verdict.detail = format!("worth {}, within every limit", Figure::from(notional));
+                self.reserve(order, content, notional, is_exit, now);
+            }
+            (None, None) => {
+                verdict.reason = Some(Reason::NoReferencePrice);
+                verdict.detail = "the order cannot be valued".into();
+            }
+        }
+    }
+
+    /// Holds an order against every check, and changes nothing that a later order is held against.
+    fn evaluate(&mut self, order: &NewOrder, content: u64, is_id_taken: bool, now: Timestamp) -> Judgement {
         let stop = self.stops.covering(order);
         let pace = self.pace.counts(&order.strategy, order_shape(order), now);
         let twin_age_ms = self.twin_age_ms(content, now);
@@ -367,26 +398,11 @@ impl Desk {
             twin_age_ms,
             now,
         };
-        let evaluation = checks::evaluate(&context);
-        let notional = context.notional();
-        let is_exit = context.is_exit();
-        verdict.ref_price = context.quote.map(|quote| quote.aggressive(order.side));
-        verdict.notional = notional;
-        verdict.is_exit = is_exit;
-        verdict.checks = evaluation.checks;
-        match (evaluation.refusal, notional) {
-            (Some((reason, text)), _) => {
-                verdict.reason = Some(reason);
-                verdict.detail = text;
-            }
-            (None, Some(notional)) => {
-                verdict.detail = format!("worth {}, within every limit", Figure::from(notional));
-                self.reserve(order, content, notional, is_exit, now);
-            }
-            (None, None) => {
-                verdict.reason = Some(Reason::NoReferencePrice);
-                verdict.detail = "the order cannot be valued".into();
-            }
+        Judgement {
+            evaluation: checks::evaluate(&context),
+            ref_price: context.quote.map(|quote| quote.aggressive(order.side)),
+            notional: context.notional(),
+            is_exit: context.is_exit(),
         }
     }
 

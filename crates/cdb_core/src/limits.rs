@@ -199,7 +199,8 @@ impl<'a> Reader<'a> {
             if is_known || !looks_like_a_limit {
                 continue;
             }
-            let nearest = VARIABLES.iter().map(|(known, ..)| *known).min_by_key(|known| distance(known, name));
+            let nearest =
+                VARIABLES.iter().map(|(known, ..)| *known).min_by_key(|known| strsim::levenshtein(known, name));
             let text = format!("is no known limit; did you mean {}?", nearest.unwrap_or_default());
             self.faults.push(ConfigFault { name: name.clone(), text });
         }
@@ -346,23 +347,6 @@ impl AllowedStrategies {
     }
 }
 
-/// Number of single-character edits between two names (Levenshtein).
-#[expect(clippy::arithmetic_side_effects, reason = "indices and counts of two short names")]
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, a) in one.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in other.iter().enumerate() {
-            let substitute = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = substitute.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[other.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -443,11 +427,73 @@ mod tests {
         assert!(!all.contains("many"), "a value must never be repeated");
     }
 
+    /// The fault that a text gives a setting, if it gives one.
+    fn fault_of(name: &str, text: &str) -> Option<String> {
+        let faults = Limits::from_variables(&env(&[(name, text)])).err()?;
+        faults.into_iter().find(|fault| fault.name == name && !fault.text.contains("so ")).map(|fault| fault.text)
+    }
+
+    #[test]
+    fn every_setting_takes_its_bounds_and_nothing_beyond_them() {
+        for (name, default, shape) in VARIABLES {
+            assert_eq!(fault_of(name, default), None, "{name}");
+            let (fits, fails): (Vec<String>, Vec<String>) = match *shape {
+                Shape::Usd => (
+                    vec!["0.00000001".into(), "999999999".into()],
+                    vec!["0".into(), "-1".into(), "1e3".into(), "NaN".into(), String::new()],
+                ),
+                Shape::Share => (
+                    vec!["0.000001".into(), "1".into()],
+                    vec!["0".into(), "1.000001".into(), "-0.1".into(), "10%".into()],
+                ),
+                Shape::Whole { min, max } => (
+                    vec![min.to_string(), max.to_string()],
+                    vec![(min - 1).to_string(), (max + 1).to_string(), "1.5".into(), String::new()],
+                ),
+                Shape::Symbols => (vec![String::new(), "BTCUSDT,,ETHUSDT".into()], vec!["btcusdt".into(), "*".into()]),
+                Shape::Strategies => (vec!["*".into(), "a,b.c".into()], vec!["a b".into(), "*,a".into()]),
+                Shape::OpenAction => (vec!["hold".into(), "cancel".into()], vec!["Hold".into(), String::new()]),
+            };
+            for text in fits {
+                assert_eq!(fault_of(name, &text), None, "{name}={text}");
+            }
+            for text in fails {
+                assert!(fault_of(name, &text).is_some(), "{name}={text} was taken");
+            }
+        }
+    }
+
+    #[test]
+    fn what_becomes_of_resting_buys_is_as_written() {
+        let action = |text: &str| {
+            let variables = env(&[("CIRCUIT_OPEN_ACTION", text)]);
+            Limits::from_variables(&variables).unwrap().0.circuit_open_action
+        };
+        assert_eq!((action("hold"), action("cancel")), (CircuitOpenAction::Hold, CircuitOpenAction::Cancel));
+    }
+
+    #[test]
+    fn a_misspelt_name_is_told_the_nearest_one() {
+        for (name, nearest) in [
+            ("MAX_ORDER_SIZE", "MAX_ORDER_SIZE_USD"),
+            ("MAX_DAILY_LOS_PCT", "MAX_DAILY_LOSS_PCT"),
+            ("ALLOWED_SYMBOL", "ALLOWED_SYMBOLS"),
+            ("MIN_ORDER_USD", "MIN_ORDER_SIZE_USD"),
+            ("CIRCUIT_OPENACTION", "CIRCUIT_OPEN_ACTION"),
+        ] {
+            let text = fault_of(name, "1").unwrap();
+            assert!(text.ends_with(&format!("did you mean {nearest}?")), "{name}: {text}");
+        }
+    }
+
     #[test]
     fn an_empty_list_allows_nothing_and_is_not_one_empty_name() {
         let (limits, _) =
             Limits::from_variables(&env(&[("ALLOWED_SYMBOLS", ""), ("ALLOWED_STRATEGIES", " ")])).unwrap();
         assert!(limits.allowed_symbols.is_empty());
+        let (one, _) = Limits::from_variables(&env(&[("ALLOWED_STRATEGIES", "grid")])).unwrap();
+        let allows = |name: &str| one.allowed_strategies.allow(&StrategyId::parse(name).unwrap());
+        assert!(allows("grid") && !allows("trend"));
         assert!(!limits.allowed_strategies.allow(&StrategyId::parse("any").unwrap()));
     }
 

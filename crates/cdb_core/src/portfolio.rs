@@ -2,7 +2,7 @@
 //!
 //! An approval reserves at once; a reservation ends with the order's final report. An order in doubt keeps all of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rust_decimal::Decimal;
 
@@ -14,6 +14,10 @@ use crate::pnl::Opening;
 use crate::report::{AccountSnapshot, ExecutionReport, OrdStatus};
 use crate::symbol_rules::{SymbolRules, USD_ASSETS};
 use crate::time::Timestamp;
+
+mod totals; // what an order is held against, summed at each change
+
+use totals::{OrderTotals, Worth};
 
 /// What an open order still holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +62,10 @@ pub struct Portfolio {
     orders: BTreeMap<ClOrdId, OpenOrder>,
     quotes: BTreeMap<Symbol, Quote>,
     rules: BTreeMap<Symbol, SymbolRules>,
+    /// Of `orders`, after each of their changes.
+    order_totals: OrderTotals,
+    /// Of `holdings`, after each change of theirs or of a price, in each asset that a symbol is paid in.
+    worth: BTreeMap<Asset, Result<Worth, Asset>>,
 }
 
 impl Portfolio {
@@ -101,6 +109,8 @@ impl Portfolio {
             return false;
         }
         self.rules.insert(rules.symbol.clone(), rules);
+        self.sum_orders();
+        self.sum_worth();
         true
     }
 
@@ -110,6 +120,7 @@ impl Portfolio {
             Some(held) if held.ts > quote.ts || *held == quote => false,
             Some(_) | None => {
                 self.quotes.insert(quote.symbol.clone(), quote);
+                self.sum_worth();
                 true
             }
         }
@@ -124,6 +135,7 @@ impl Portfolio {
             self.holdings
                 .insert(balance.asset.clone(), Holding { total: balance.free + balance.locked, foreign_locked });
         }
+        self.sum_worth();
         self.balances_as_of = Some(snapshot.ts);
         self.can_trade = snapshot.can_trade;
     }
@@ -165,11 +177,23 @@ impl Portfolio {
             is_exit,
         };
         self.orders.insert(order.cl_ord_id.clone(), open);
+        self.sum_orders();
     }
 
     /// Takes back a reservation whose approval was never published.
     pub fn release(&mut self, cl_ord_id: &ClOrdId) {
         self.orders.remove(cl_ord_id);
+        self.sum_orders();
+    }
+
+    fn sum_orders(&mut self) {
+        self.order_totals = OrderTotals::of(&self.orders, &self.rules);
+    }
+
+    fn sum_worth(&mut self) {
+        let quotes: BTreeSet<&Asset> = self.rules.values().map(|rules| &rules.quote).collect();
+        let worth = |quote: &Asset| (quote.clone(), Worth::of(&self.holdings, &self.quotes, quote));
+        self.worth = quotes.into_iter().map(worth).collect();
     }
 
     /// Moves balances and reservations by one report. The caller has removed repeated reports.
@@ -210,6 +234,10 @@ impl Portfolio {
             && let Some(open) = self.orders.get_mut(&report.cl_ord_id)
         {
             open.is_acknowledged = true;
+        }
+        self.sum_orders();
+        if report.fill.is_some() {
+            self.sum_worth();
         }
     }
 
@@ -258,36 +286,21 @@ impl Portfolio {
     #[must_use]
     pub fn free_quote(&self, quote: &Asset) -> Notional {
         let holding = self.holdings.get(quote).copied().unwrap_or_default();
-        let with_fee = |order: &OpenOrder| {
-            let rules = self.rules.get(&order.symbol).filter(|rules| &rules.quote == quote)?;
-            Some(order.reserved + order.reserved.share(rules.taker_fee))
-        };
-        let reserved: Notional = self.orders.values().filter_map(with_fee).sum();
-        Notional::of_quote(holding.total - holding.foreign_locked) - reserved
+        Notional::of_quote(holding.total - holding.foreign_locked) - self.order_totals.costs_in(quote)
     }
 
     /// What a new sell may sell: the holding less every open sell and every foreign lock.
     #[must_use]
     pub fn free_base(&self, rules: &SymbolRules) -> Qty {
         let holding = self.holdings.get(&rules.base).copied().unwrap_or_default();
-        let mut free = holding.total - holding.foreign_locked;
-        for order in self.orders.values() {
-            let is_same_base = self.rules.get(&order.symbol).is_some_and(|of_order| of_order.base == rules.base);
-            if order.side == Side::Sell && (is_same_base || order.symbol == rules.symbol) {
-                free = free - order.leaves_qty;
-            }
-        }
-        free
+        holding.total - holding.foreign_locked - self.order_totals.sells_of(rules)
     }
 
     /// Value of the held position in a symbol's base plus every open buy of that base, as if filled. `None` without a price.
     #[must_use]
     pub fn position_notional(&self, rules: &SymbolRules) -> Option<Notional> {
         let mark = self.quotes.get(&rules.symbol)?.mark();
-        let is_same_base = |symbol: &Symbol| self.rules.get(symbol).is_none_or(|of_order| of_order.base == rules.base);
-        let open_buys: Notional =
-            self.orders.values().filter(|order| is_same_base(&order.symbol)).map(|order| order.reserved).sum();
-        Some(mark.times(self.held(&rules.base)) + open_buys)
+        Some(mark.times(self.held(&rules.base)) + self.order_totals.buys_of(&rules.base))
     }
 
     /// Sum of all positions and open buys, and the account's equity, both in `quote`.
@@ -295,30 +308,18 @@ impl Portfolio {
     /// # Errors
     /// The asset that has a holding and no price: what it is worth is not known, so nothing new may be risked.
     pub fn exposure_and_equity(&self, quote: &Asset) -> Result<(Notional, Notional), Asset> {
-        let mut exposure: Notional = self.orders.values().map(|order| order.reserved).sum();
-        let mut equity = Notional::ZERO;
-        for (asset, holding) in self.holdings.iter().filter(|(_, holding)| !holding.total.is_zero()) {
-            if asset == quote || USD_ASSETS.contains(&asset.as_str()) {
-                equity = equity + Notional::of_quote(holding.total);
-                continue;
-            }
-            let mark = self.mark_of(asset, quote).ok_or_else(|| asset.clone())?;
-            let value = mark.times(holding.total);
-            exposure = exposure + value;
-            equity = equity + value;
+        let sums = |worth: &Worth| (self.order_totals.reserved + worth.positions, worth.equity);
+        match self.worth.get(quote) {
+            Some(Ok(worth)) => Ok(sums(worth)),
+            Some(Err(asset)) => Err(asset.clone()),
+            None => Worth::of(&self.holdings, &self.quotes, quote).map(|worth| sums(&worth)),
         }
-        Ok((exposure, equity))
-    }
-
-    fn mark_of(&self, asset: &Asset, quote: &Asset) -> Option<Price> {
-        let symbol = Symbol::parse(&format!("{asset}{quote}"))?;
-        self.quotes.get(&symbol).map(Quote::mark)
     }
 
     /// The mark of an asset in any of the USD assets.
     #[must_use]
     pub fn usd_mark(&self, asset: &Asset) -> Option<Price> {
-        USD_ASSETS.iter().find_map(|usd| self.mark_of(asset, &Asset::parse(usd)?))
+        USD_ASSETS.iter().find_map(|usd| totals::mark_of(&self.quotes, asset, &Asset::parse(usd)?))
     }
 
     /// What is held besides USD, marked, and the equity in USD. `None` before the balances are known, or when a

@@ -245,4 +245,76 @@ mod tests {
         assert_eq!(before.on(midnight).orders, 0);
         assert!(before.on(midnight).notional.is_zero());
     }
+
+    fn usd(amount: &str) -> Notional {
+        Notional::parse(amount).unwrap()
+    }
+
+    #[test]
+    fn an_amount_leaves_the_sum_exactly_one_window_later() {
+        let start = Timestamp::from_millis(10_000);
+        let mut window = SlidingSum::new(60_000);
+        window.record(usd("10"), start);
+        window.record(usd("5"), start.plus_ms(1));
+        assert_eq!(window.sum(start.plus_ms(59_999)), usd("15"));
+        assert_eq!(window.sum(start.plus_ms(60_000)), usd("5"));
+        assert_eq!(window.sum(start.plus_ms(60_001)), Notional::ZERO);
+    }
+
+    #[test]
+    fn what_is_taken_back_was_never_counted_and_nothing_else_is_taken() {
+        let (start, later) = (Timestamp::from_millis(10_000), Timestamp::from_millis(10_001));
+        let trend = StrategyId::parse("trend").unwrap();
+        let mut pace = Pace::new(1_000);
+        for at in [start, later] {
+            pace.record(&trend, at);
+            pace.record_risk(7, usd("10"), at);
+        }
+        pace.take_back(&trend, later);
+        pace.take_back_risk(7, usd("10"), later);
+        let one = PaceCount { all: 1, of_strategy: 1, minute_notional: usd("10"), repeats: 1 };
+        assert_eq!(pace.counts(&trend, 7, later), one);
+        pace.take_back(&trend, later);
+        pace.take_back_risk(7, usd("9"), start);
+        pace.take_back_risk(8, usd("10"), later);
+        assert_eq!(
+            pace.counts(&trend, 7, later),
+            PaceCount { repeats: 0, ..one },
+            "only what was counted is taken back"
+        );
+        let today = DayCount::default().plus(usd("10"), start).plus(usd("4"), later);
+        let without = today.minus(usd("4"), later);
+        assert_eq!((without.orders, without.notional), (1, usd("10")));
+        let tomorrow = start.plus_ms(UtcDay::MS);
+        assert_eq!(today.minus(usd("4"), tomorrow), today, "another day's approval is not in this count");
+    }
+
+    #[test]
+    fn another_window_for_repeats_holds_for_what_was_counted_before() {
+        let start = Timestamp::from_millis(10_000);
+        let trend = StrategyId::parse("trend").unwrap();
+        let mut pace = Pace::new(1_000);
+        pace.record_risk(7, usd("10"), start);
+        pace.set_repeat_window(5_000);
+        assert_eq!(pace.counts(&trend, 7, start.plus_ms(4_999)).repeats, 1);
+        pace.record_risk(8, usd("10"), start);
+        assert_eq!(pace.counts(&trend, 8, start.plus_ms(5_000)).repeats, 0);
+    }
+
+    #[test]
+    fn only_what_no_window_holds_is_forgotten() {
+        let start = Timestamp::from_millis(10_000);
+        let (trend, grid) = (StrategyId::parse("trend").unwrap(), StrategyId::parse("grid").unwrap());
+        let mut pace = Pace::new(2_000);
+        pace.record(&trend, start);
+        pace.record(&grid, start.plus_ms(500));
+        pace.record_risk(7, usd("10"), start);
+        pace.record_risk(8, usd("10"), start.plus_ms(1_500));
+        pace.prune(start.plus_ms(1_000));
+        assert_eq!((pace.by_strategy.len(), pace.repeats.len()), (1, 2));
+        assert!(pace.by_strategy.contains_key(&grid));
+        pace.prune(start.plus_ms(2_000));
+        assert_eq!((pace.by_strategy.len(), pace.repeats.len()), (0, 1));
+        assert!(pace.repeats.contains_key(&8));
+    }
 }

@@ -38,14 +38,14 @@ pub fn balance(context: &Context<'_>) -> Outcome {
         Side::Buy => {
             let needed = notional.share(Decimal::ONE.saturating_add(rules.taker_fee));
             let free = context.portfolio.free_quote(&rules.quote);
-            let what = format!("needs (fee included) {}", rules.quote);
-            Outcome::at_most(Reason::InsufficientBalance, needed.decimal(), free.decimal(), &what)
+            let what = format_args!("needs (fee included) {}", rules.quote);
+            Outcome::at_most(Reason::InsufficientBalance, needed.decimal(), free.decimal(), what)
         }
         Side::Sell => {
             let qty = context.order.order_qty().map_or(Decimal::MAX, |qty| qty.decimal());
             let free = context.portfolio.free_base(rules);
-            let what = format!("sells {}", rules.base);
-            Outcome::at_most(Reason::InsufficientBalance, qty, free.decimal(), &what)
+            let what = format_args!("sells {}", rules.base);
+            Outcome::at_most(Reason::InsufficientBalance, qty, free.decimal(), what)
         }
     }
 }

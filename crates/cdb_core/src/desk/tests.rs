@@ -15,6 +15,8 @@ use crate::report::{AccountSnapshot, AssetBalance, Fill, Finding, FindingKind, M
 use crate::second_opinion::{Opinion, SecondOpinion};
 use crate::test_values::{asset, decimal, qty, rules_of, symbol, usd};
 
+mod results; // the day's result against a slow recomputation
+
 /// 2023-11-14T22:13:20Z.
 const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const SECOND: i64 = 1_000;
@@ -693,9 +695,11 @@ fn rebuilt(floor: &Floor, limits: Limits, breaker: Breaker) -> Desk {
 }
 
 impl Floor {
-    /// The process ends and another takes over from the streams and the persisted breaker.
+    /// The process ends and another takes over from the streams, the kept result and the persisted breaker.
     fn restart(&mut self) {
+        let kept = self.desk.result().clone();
         self.desk = rebuilt(self, self.desk.limits().clone(), self.persisted_breaker());
+        self.desk.restore_result(kept);
         if self.second.is_some() {
             self.begin_term();
         }
