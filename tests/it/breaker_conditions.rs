@@ -1,5 +1,5 @@
 //! What execution and monitor see and the breaker must heed: a ban, a clock far off, a doubt without end, a ledger that
-//! is away (I10). The breaker opens, an order is refused with its code, and where the cause ends by itself trading goes
+//! is away, a disk that is nearly full (I10). The breaker opens, an order is refused with its code, and where the cause ends by itself trading goes
 //! on.
 
 use cdb_tests::cell::{Cell, WIDE};
@@ -124,4 +124,45 @@ async fn a_ledger_that_is_away_for_too_long_opens_it_and_its_return_ends_it() {
     opens_because_of(&cell, "ledger_away").await;
     cell.signal_family("postgres", Signal::CONT);
     trades_again(&cell, "after").await;
+}
+
+#[tokio::test]
+async fn a_disk_nearly_full_halts_trading_before_a_record_is_lost_and_room_ends_it() {
+    let disk = tempfile::Builder::new().prefix("cdb-audit-disk").tempdir_in("/dev/shm").unwrap();
+    let stat = rustix::fs::statvfs(disk.path()).unwrap();
+    let free_mb = stat.f_bavail * stat.f_frsize / 1_000_000;
+    // Others use this disk as well: far enough from the edge on both sides.
+    let margin_mb = (free_mb / 4).min(128);
+    let settings = format!(
+        "{WIDE}RECOVERY_TIMEOUT_SEC=1\nAUDIT_MIN_FREE_MB={}\nAUDIT_COMPRESS_AFTER_DAYS=1\n",
+        free_mb - margin_mb
+    );
+    let options = ["--unlimited-exchange", "--balance", "USDT=100000"];
+    let link = |cell: &std::path::Path| std::os::unix::fs::symlink(disk.path(), cell.join("audit")).unwrap();
+    let cell = Cell::start_prepared(&settings, &options, link).await;
+    cell.put(&market_buy("room", "0.0003").to_string()).await;
+    cell.until("it is filled", async || cell.state_of("room").await.as_deref() == Some("Filled")).await;
+
+    let filler = disk.path().join("filler");
+    let megabyte = vec![1_u8; 1_000_000];
+    let mut file = std::fs::File::create(&filler).unwrap();
+    for _ in 0..2 * margin_mb {
+        std::io::Write::write_all(&mut file, &megabyte).unwrap();
+    }
+    // An open file would keep its room after it is removed.
+    drop(file);
+    opens_because_of(&cell, "audit_unwritable").await;
+    let posts = cell.posts().await.len();
+    for service in ["cdb_risk", "cdb_execution"] {
+        cell.until("the reason is told", async || {
+            let said = cell.http(service, "/readyz").await;
+            said.contains("AUDIT_MIN_FREE_MB") && said.contains("make room")
+        })
+        .await;
+    }
+    assert_eq!(cell.posts().await.len(), posts, "an order left although its record might not have fitted");
+
+    std::fs::remove_file(filler).unwrap();
+    trades_again(&cell, "again").await;
+    assert!(cell.cdb(&["audit", "verify"]).status.success());
 }

@@ -412,6 +412,12 @@ impl Verifier {
         self.fault(file, line_number, None, kind, "the file ends inside this line");
     }
 
+    /// A compressed file gives no further line: its bytes were changed.
+    pub fn damaged(&mut self, file: &str, line_number: usize) {
+        let text = "the compressed file is damaged from here on";
+        self.fault(file, line_number.saturating_add(1), None, FaultKind::Unreadable, text);
+    }
+
     /// The file is read, up to this line.
     pub fn end_file(&mut self, file: &str, line_number: usize, is_last: bool) {
         if !is_last && !self.is_sealed {
@@ -485,10 +491,14 @@ pub fn file_name(day: UtcDay) -> String {
     format!("audit_{day}.jsonl")
 }
 
-/// The day in a file's name; `None` when the name is not one of ours.
+/// What the name of a compressed day's file ends with.
+pub const COMPRESSED: &str = ".zst";
+
+/// The day in the name of a day's file, compressed or not; `None` when the name is not one of ours.
 #[must_use]
 pub fn day_in_file_name(name: &str) -> Option<&str> {
-    let day = name.strip_prefix("audit_")?.strip_suffix(".jsonl")?;
+    let plain = name.strip_suffix(COMPRESSED).unwrap_or(name);
+    let day = plain.strip_prefix("audit_")?.strip_suffix(".jsonl")?;
     UtcDay::parse(day).is_some().then_some(day)
 }
 

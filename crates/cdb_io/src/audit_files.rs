@@ -2,7 +2,7 @@
 //! longest line.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read as _};
+use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -10,6 +10,9 @@ use cdb_core::audit::{self, Record, Verifier};
 
 /// Longest line that is read, bytes. No record comes near it; a longer line is none.
 pub const LINE_MAX: usize = 16 * 1024 * 1024;
+
+/// Bytes that are read at once.
+const BUFFER: usize = 1 << 20;
 
 /// Where a record stands.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +35,9 @@ pub fn files(dir: &Path) -> anyhow::Result<Vec<(String, PathBuf)>> {
             files.push((day.to_owned(), item.path()));
         }
     }
+    // Of a day that is there in both forms, which a crash while it is compressed can leave, the original counts.
     files.sort();
+    files.dedup_by(|later, earlier| later.0 == earlier.0);
     Ok(files)
 }
 
@@ -53,13 +58,30 @@ pub fn verify_places(dir: &Path, mut each: impl FnMut(Place<'_>, &Record<'_>)) -
     let mut verifier = Verifier::default();
     for (index, (day, path)) in files.iter().enumerate() {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let file = File::open(path).with_context(|| format!("reading {}", path.display()))?;
-        let mut lines = BufReader::with_capacity(1 << 20, file);
+        let mut lines = lines_of(path).with_context(|| format!("reading {}", path.display()))?;
         let is_last = index + 1 == files.len();
         verify_lines(&mut verifier, &mut lines, name, day, is_last, &mut each)
             .with_context(|| format!("reading {}", path.display()))?;
     }
     Ok(verifier)
+}
+
+/// The lines of a day's file, compressed or not.
+///
+/// # Errors
+/// It cannot be opened.
+pub fn lines_of(path: &Path) -> io::Result<Box<dyn BufRead>> {
+    let file = File::open(path)?;
+    if is_compressed(path) {
+        return Ok(Box::new(BufReader::with_capacity(BUFFER, zstd::stream::read::Decoder::new(file)?)));
+    }
+    Ok(Box::new(BufReader::with_capacity(BUFFER, file)))
+}
+
+/// Whether a day's file is compressed.
+#[must_use]
+pub fn is_compressed(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == audit::COMPRESSED.trim_start_matches('.'))
 }
 
 fn verify_lines(
@@ -69,11 +91,20 @@ fn verify_lines(
     day: &str,
     is_last: bool,
     each: &mut impl FnMut(Place<'_>, &Record<'_>),
-) -> std::io::Result<()> {
+) -> io::Result<()> {
     let mut bytes = Vec::new();
     let mut line = 0;
     let bound = u64::try_from(LINE_MAX).unwrap_or(u64::MAX);
-    while lines.by_ref().take(bound).read_until(b'\n', &mut bytes)? > 0 {
+    loop {
+        match lines.by_ref().take(bound).read_until(b'\n', &mut bytes) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(_) if file.ends_with(audit::COMPRESSED) => {
+                verifier.damaged(file, line);
+                break;
+            }
+            Err(error) => return Err(error),
+        }
         line += 1;
         let place = Place { file, line };
         match bytes.strip_suffix(b"\n") {

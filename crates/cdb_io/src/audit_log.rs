@@ -13,8 +13,10 @@ use cdb_core::time::{Timestamp, UtcDay};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::audit_compress::compress_older;
 use crate::audit_files::{LINE_MAX, files, verify_dir};
 use crate::clock;
+use crate::config::{BUILD, ServiceConfig};
 
 /// Records that may wait for the disk at one time; a full queue makes writers wait.
 const QUEUE: usize = 1_024;
@@ -93,6 +95,19 @@ impl AuditLog {
     }
 }
 
+/// Opens the chain of a service's instance, compresses its old days in the background, and starts its writer.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_for(config: &ServiceConfig) -> anyhow::Result<(AuditLog, WriterEnd)> {
+    let dir = config.audit_dir.join(config.audit_name());
+    let mut writer = Writer::open(&dir, &config.audit_name(), BUILD, Box::new(clock::now))?;
+    if let Some(days) = config.audit_compress_after {
+        writer.compress_after(days)?;
+    }
+    writer.start()
+}
+
 /// Opens a service's chain in `<dir>/<service>`, verifies what is there, and starts its writer.
 ///
 /// # Errors
@@ -125,6 +140,8 @@ struct Writer {
     now: Now,
     /// Since when something is written and not yet on disk.
     unsynced: Option<Instant>,
+    /// Is told each new day.
+    compressor: Option<std::sync::mpsc::Sender<UtcDay>>,
     /// Held for the writer's life: a second writer cannot take it.
     _lock: File,
 }
@@ -162,7 +179,8 @@ impl Writer {
             append_synced(&dir.join(audit::file_name(last)), seal.as_bytes())?;
         }
         let file = append_only(&dir.join(audit::file_name(day)))?;
-        let mut writer = Self { chain, day, file, now, dir: dir.to_owned(), unsynced: None, _lock: lock };
+        let mut writer =
+            Self { chain, day, file, now, dir: dir.to_owned(), unsynced: None, compressor: None, _lock: lock };
         if writer.file.metadata()?.len() == 0 {
             writer.open_day(last.filter(|last| *last < day))?;
         }
@@ -189,6 +207,32 @@ impl Writer {
             })
             .context("starting the audit writer")?;
         Ok((AuditLog { jobs }, WriterEnd(failure)))
+    }
+
+    /// Compresses the days that are this old, now and whenever a new day begins, on a thread of its own.
+    fn compress_after(&mut self, days: i64) -> anyhow::Result<()> {
+        let (tell, told) = std::sync::mpsc::channel();
+        let dir = self.dir.clone();
+        let work = move || {
+            for today in told {
+                match compress_older(&dir, today, days) {
+                    Ok(done) => done.iter().for_each(|path| tracing::info!(path = %path.display(), "compressed")),
+                    // Nothing is lost: the day stays as it is, and is tried again with the next one.
+                    Err(error) => tracing::warn!(error = format!("{error:#}"), "an audit file was not compressed"),
+                }
+            }
+        };
+        std::thread::Builder::new().name("audit-compress".to_owned()).spawn(work).context("starting a thread")?;
+        self.compressor = Some(tell);
+        self.new_day();
+        Ok(())
+    }
+
+    fn new_day(&self) {
+        if let Some(compressor) = &self.compressor {
+            // It ends only after this writer.
+            let _gone = compressor.send(self.day);
+        }
     }
 
     /// Links a day's file to the one before.
@@ -280,7 +324,9 @@ impl Writer {
         self.day = day;
         self.file = append_only(&self.dir.join(audit::file_name(day)))?;
         self.open_day(Some(previous))?;
-        self.sync_names()
+        self.sync_names()?;
+        self.new_day();
+        Ok(())
     }
 
     fn sync_names(&self) -> anyhow::Result<()> {

@@ -120,6 +120,10 @@ pub struct ServiceConfig {
     pub http_listen: SocketAddr,
     /// Root of the audit trail.
     pub audit_dir: PathBuf,
+    /// With fewer bytes free for the audit trail, trading halts.
+    pub audit_min_free: u64,
+    /// Sealed days are compressed this many days later; `None` = never.
+    pub audit_compress_after: Option<i64>,
 }
 
 /// Where Redis is and as whom to speak to it. Host, port, user and password are apart, so that no character of a
@@ -141,6 +145,13 @@ pub const BUILD: &str = match option_env!("CDB_BUILD_ID") {
     Some(id) => id,
     None => env!("CARGO_PKG_VERSION"),
 };
+
+/// Room for weeks of records at the pace of the order limits.
+const AUDIT_MIN_FREE_MB: u64 = 256;
+/// Bytes.
+const MB: u64 = 1_000_000;
+/// A week of days can be read with any tool.
+const AUDIT_COMPRESS_AFTER_DAYS: u32 = 7;
 
 impl ServiceConfig {
     /// Reads what every service needs; faults are noted in `environment`.
@@ -164,6 +175,10 @@ impl ServiceConfig {
             redis,
             http_listen: environment.value("HTTP_LISTEN", SocketAddr::from(([127, 0, 0, 1], default_port))),
             audit_dir: environment.value("AUDIT_DIR", PathBuf::from("/var/log/cdb/audit")),
+            audit_min_free: environment.value("AUDIT_MIN_FREE_MB", AUDIT_MIN_FREE_MB).saturating_mul(MB),
+            audit_compress_after: Some(environment.value("AUDIT_COMPRESS_AFTER_DAYS", AUDIT_COMPRESS_AFTER_DAYS))
+                .filter(|days| *days > 0)
+                .map(i64::from),
         }
     }
 
@@ -174,6 +189,24 @@ impl ServiceConfig {
             "1" => self.service.to_owned(),
             instance => format!("{}-{instance}", self.service),
         }
+    }
+
+    /// Why trading must halt before the audit trail's disk is full; `None` while there is room. A disk that cannot be
+    /// asked has none.
+    #[must_use]
+    pub fn audit_disk_trouble(&self) -> Option<String> {
+        let dir = self.audit_dir.display();
+        let free = match rustix::fs::statvfs(&self.audit_dir) {
+            Ok(stat) => stat.f_bavail.saturating_mul(stat.f_frsize),
+            Err(error) => return Some(format!("the disk of AUDIT_DIR {dir} cannot be asked: {error}")),
+        };
+        let (free_mb, least_mb) = (free / MB, self.audit_min_free / MB);
+        (free < self.audit_min_free).then(|| {
+            format!(
+                "the disk of AUDIT_DIR {dir} has {free_mb} MB free, fewer than AUDIT_MIN_FREE_MB={least_mb}: make room, \
+                 and trading goes on by itself; delete no audit file"
+            )
+        })
     }
 
     /// What every service records when it starts.

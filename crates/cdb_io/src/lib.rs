@@ -10,6 +10,7 @@ pub mod scripts; // the Lua scripts, bound to one Redis process
 pub mod lease; // who leads
 pub mod heartbeat; // which services live
 pub mod audit_log; // the audit chain on disk, group-committed
+pub mod audit_compress; // its old days, compressed
 pub mod audit_files; // the chain read back and verified, line by line
 pub mod conditions; // what the breaker must heed, reported
 pub mod events; // what happened to the desk, published

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use cdb_core::breaker::Cause;
 use cdb_core::event::{Event, EventType, SecurityKind};
 use cdb_core::ids::EntryId;
 use cdb_core::report::Source;
@@ -49,6 +50,10 @@ const RECLAIM: Duration = Duration::from_secs(10);
 /// Longest wait for sends in flight when the process is asked to end.
 const DRAIN: Duration = Duration::from_secs(10);
 
+/// How often the audit trail's disk is looked at.
+const DISK_LOOK: Duration = Duration::from_secs(1);
+/// How long a disk that is nearly full is reported after it was last looked at, ms.
+const DISK_REPORT_MS: i64 = 3_000;
 /// Longest wait for the exchange when nothing depends on its answer any more.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -277,6 +282,7 @@ async fn lead(
     crew.spawn("stop", sweeping);
     crew.spawn("breaker", stop_sweep::watch_breaker(config.clone(), book.clone(), canceler.clone()));
     crew.spawn("tracker", tracker.clone().run());
+    crew.spawn("disk", guard_disk(config.clone(), process.health.clone(), venue.clone()));
     let accountant = Accountant::new(book.clone(), venue, tracker, sender.clone(), pairs, baseline);
     crew.spawn("account", accountant.run());
     crew.spawn("sender", sender.clone().run());
@@ -296,6 +302,21 @@ fn approved_order(verified: &Verified) -> Option<ApprovedOrder> {
     match verified {
         Verified::Approved(order) => Some((**order).clone()),
         Verified::Cancel(_) | Verified::Rejected(_) => None,
+    }
+}
+
+/// Halts trading before the audit trail's disk is full: with no room left an order could not be recorded, nor what
+/// becomes of the orders that are open.
+async fn guard_disk(config: Config, health: Health, venue: Venue) -> anyhow::Result<()> {
+    loop {
+        match config.service.audit_disk_trouble() {
+            Some(text) => {
+                health.trouble("audit disk", text.clone());
+                venue.report(Cause::AuditUnwritable, &text, DISK_REPORT_MS).await?;
+            }
+            None => health.well("audit disk"),
+        }
+        tokio::time::sleep(DISK_LOOK).await;
     }
 }
 

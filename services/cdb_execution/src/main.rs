@@ -55,8 +55,7 @@ async fn serve() -> anyhow::Result<()> {
     let config = Config::read().context("cdb_execution does not start")?;
     let health = Health::default();
     let observer = Observer::new(&config)?;
-    let (audit, writer_end) =
-        audit_log::open(&config.service.audit_dir, &config.service.audit_name(), cdb_io::config::BUILD)?;
+    let (audit, writer_end) = audit_log::open_for(&config.service)?;
     let mut started = config.service.started();
     started["key_fingerprint"] = json!(config.key_fingerprint);
     audit.note(Entry::of("SERVICE_STARTED", started)).await?;

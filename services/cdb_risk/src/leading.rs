@@ -404,6 +404,10 @@ impl Leader<'_> {
         } else {
             health.trouble("inputs", format!("missing: {}", missing.join(", ")));
         }
+        match self.config.service.audit_disk_trouble() {
+            Some(text) => health.trouble("audit disk", text),
+            None => health.well("audit disk"),
+        }
         health.progress();
     }
 
@@ -614,7 +618,8 @@ impl Leader<'_> {
             pipeline.query_async(&mut self.redis).await?;
         let now = clock::now();
         let mut reported = execution.iter().chain(&monitor);
-        self.condition = reported.find_map(|(code, json)| condition::cause_of(code, json, now));
+        let disk = self.config.service.audit_disk_trouble().map(|_| breaker::Cause::AuditUnwritable);
+        self.condition = reported.find_map(|(code, json)| condition::cause_of(code, json, now)).or(disk);
         for json in prices.values() {
             if let Ok(quote) = serde_json::from_slice(json) {
                 self.desk.on_quote(quote);

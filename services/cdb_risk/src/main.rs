@@ -46,8 +46,7 @@ async fn serve() -> anyhow::Result<()> {
     config.announce();
     let health = Health::default();
     let observer = Observer::new(&config)?;
-    let (audit, writer_end) =
-        audit_log::open(&config.service.audit_dir, &config.service.audit_name(), cdb_io::config::BUILD)?;
+    let (audit, writer_end) = audit_log::open_for(&config.service)?;
     audit.note(Entry::of("SERVICE_STARTED", config.service.started())).await?;
     audit.note(Entry::of("CONFIG_LOADED", config.in_force())).await?;
     let mut tasks = Tasks::default();
