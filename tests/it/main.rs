@@ -32,6 +32,7 @@ mod secrets_stay_secret; // marker secrets, every failure, every output
 mod init_secrets; // scripts/init-secrets
 mod metrics; // what the services say about themselves
 mod readiness; // 503 with the reason
+mod dashboards; // every panel and rule at a real Prometheus and the ledger
 mod console; // who may do what at the operator's page
 mod console_browser; // the page in a browser
 mod running; // cdb up itself

@@ -12,3 +12,4 @@ pub mod chaos; // rounds of trouble, and every promise checked
 pub mod metrics; // reading /metrics
 pub mod trail; // an audit trail of three days, as files
 pub mod sql; // asking the ledger
+pub mod prometheus_server; // a Prometheus of its own
