@@ -129,6 +129,28 @@ async fn html_stays_text_wherever_it_comes_from() {
     let _entry: String = xadd.query_async(&mut cell.operator().commands()).await.unwrap();
     browser.until_text("#alerts", "<img src=x").await;
     browser.until_text("#feed", "alert_raised").await;
+    // The text of a key, a checkpoint, a trouble; and an alert of such a name is acknowledged under it.
+    for (event_type, detail) in [
+        ("key_loaded", json!({"fingerprint": HOSTILE})),
+        ("checkpoint", json!({"anchored": [HOSTILE]})),
+        ("audit_trouble", json!({})),
+    ] {
+        let event = json!({"v": 1, "type": event_type, "service": HOSTILE, "actor": HOSTILE, "reason": HOSTILE,
+            "detail": detail, "ts": cdb_io::clock::now()});
+        let mut xadd = redis::cmd("XADD");
+        xadd.arg("cdb:events").arg("*").arg("json").arg(event.to_string());
+        let _entry: String = xadd.query_async(&mut cell.operator().commands()).await.unwrap();
+    }
+    browser
+        .until("four facts carry it", async || browser.text("#facts").await.matches("<img src=x").count() == 4)
+        .await;
+    browser.press("#alerts button[data-ack]").await;
+    browser.until_text("#alerts", "acknowledged by anna").await;
+    browser.fill("#filter", HOSTILE).await;
+    browser.fill("#filter", "hostile-1").await;
+    browser.press("#feed button[data-order='hostile-1']").await;
+    browser.until_text("#story-steps", "rejected").await;
+    browser.press("#story-close").await;
     assert_eq!(browser.run("return document.images.length").await, 0);
     assert_eq!(browser.run("return document.scripts.length").await, 1);
     assert_eq!(browser.run("return window.pwned ?? null").await, json!(null));
@@ -197,6 +219,7 @@ async fn pictures_of_the_three_states_fit_a_phone_and_a_desk() {
     browser.fill("#ask-reason", "news").await;
     browser.press("#ask-yes").await;
     browser.until_text("#state", "BREAKER OPEN").await;
+    browser.until_text("#why", "only exits pass; cause: operator").await;
     browser
         .until("the button to reset it is there", async || {
             browser.run("return document.getElementById('reset').hidden").await == false

@@ -37,7 +37,7 @@ function span(ms) {
 
 // ---- what is known, and since when ------------------------------------------------------------------------------
 
-const known = { desk: null, at: 0, actor: null, csrf: null, mayStart: false, isPaused: false };
+const known = { desk: null, at: 0, actor: null, csrf: null, mayStart: false, isPaused: false, balances: null };
 
 /** Milliseconds since a moment on the desk's own clock; the browser's clock may be off. */
 const ageOf = (ms) => known.desk.at - Number(ms) + (performance.now() - known.at);
@@ -105,6 +105,7 @@ function listen() {
   events = new EventSource("api/stream");
   events.addEventListener("recent", (event) => {
     $("feed").replaceChildren();
+    known.balances = null;
     JSON.parse(event.data).forEach(feed);
   });
   events.addEventListener("entries", (event) => JSON.parse(event.data).forEach(feed));
@@ -177,7 +178,8 @@ function banner(state, why) {
 function show(desk) {
   known.desk = desk;
   known.at = performance.now();
-  banner(desk.trading.state, desk.trading.why);
+  const isBreaker = desk.trading.state.startsWith("breaker_");
+  banner(desk.trading.state, isBreaker ? `only exits pass; cause: ${desk.trading.why.replaceAll("_", " ")}` : desk.trading.why);
   asOf($("age"), desk.at);
   const isReachable = desk.breaker !== undefined;
   stops(isReachable ? desk.stops : []);
@@ -253,6 +255,10 @@ function ledgerFacts(list, ledger) {
   const point = ledger.checkpoint;
   if (point) fact(list, "Audit checkpoint", `${span(ageOf(point.at))} ago: ${point.reason}`, "good");
   else fact(list, "Audit checkpoint", "unknown: none signed yet", "warn");
+  const anchored = point && point.detail && Array.isArray(point.detail.anchored) ? point.detail.anchored : null;
+  if (anchored === null) fact(list, "Audit anchor", "unknown", "warn");
+  else if (anchored.length === 0) fact(list, "Audit anchor", "nowhere outside this host", "warn");
+  else fact(list, "Audit anchor", `${span(ageOf(point.at))} ago: ${anchored.join(", ")}`, "good");
   const trouble = ledger.audit_trouble;
   fact(list, "Audit trouble", trouble ? `${span(ageOf(trouble.at))} ago: ${trouble.reason}` : "none on record", trouble ? "bad" : "good");
 }
@@ -291,14 +297,31 @@ function limits(desk) {
   $("limits").replaceChildren(...usage.limits.map(limit));
 }
 
+/** What a person calls a limit; the setting's own name stands in its title. */
+const LIMITS = {
+  MAX_TOTAL_EXPOSURE: "Exposure",
+  MAX_OPEN_ORDERS: "Open orders",
+  MAX_DAILY_ORDERS: "Orders today",
+  MAX_DAILY_NOTIONAL_USD: "Notional today, USD",
+  MAX_NOTIONAL_PER_MINUTE_USD: "Notional in a minute, USD",
+  MAX_DAILY_LOSS_PCT: "Loss today",
+  MAX_DRAWDOWN_PCT: "Fall from the peak",
+  MAX_CONSECUTIVE_FAILURES: "Failures in a row",
+  MAX_FAILURES_PER_HOUR: "Failures in an hour",
+  MAX_POSITION_SIZE_USD: "position, USD",
+  MAX_POSITION_PCT: "position, share",
+};
+
 function limit({ limit: name, symbol, used, max }) {
   const isShare = name.endsWith("_PCT") || name.endsWith("_EXPOSURE");
-  const text = (value) => (isShare ? `${figure(Math.round(Number(value) * 10000) / 100)} %` : figure(value));
+  const amount = (value) => (name.endsWith("_USD") ? money(value) : figure(value));
+  const text = (value) => (isShare ? `${figure(Math.round(Number(value) * 10000) / 100)} %` : amount(value));
   const share = isKnown(used) ? (Number(max) === 0 ? 1 : Number(used) / Number(max)) : null;
   const item = el("li");
   const row = el("div", "row");
+  item.title = name;
   row.append(
-    el("span", "name", name.toLowerCase().replaceAll("_", " ") + (symbol ? ` ${symbol}` : "")),
+    el("span", "name", (symbol ? `${symbol} ` : "") + (LIMITS[name] ?? name.toLowerCase().replaceAll("_", " "))),
     el("span", "value", `${isKnown(used) ? text(used) : "unknown"} of ${text(max)}`),
   );
   const track = el("div", share === null ? "track unknown" : "track");
@@ -310,7 +333,7 @@ function limit({ limit: name, symbol, used, max }) {
     track.setAttribute("aria-valuemin", "0");
     track.setAttribute("aria-valuemax", "100");
     track.setAttribute("aria-valuenow", String(Math.round(share * 100)));
-    track.setAttribute("aria-label", name);
+    track.setAttribute("aria-label", `${LIMITS[name] ?? name}${symbol ? ` ${symbol}` : ""}, used in per cent`);
   }
   item.append(row, track);
   return item;
@@ -488,6 +511,11 @@ function feed(item) {
     return;
   }
   const [text, kind] = told(item);
+  // The account is read again and again; only a change of it is news.
+  if (item.message && item.message.type === "account_snapshot") {
+    if (text === known.balances) return;
+    known.balances = text;
+  }
   const id = item.message && typeof item.message === "object" ? item.message.cl_ord_id : null;
   const line = el("li");
   const who = el("span", "id");
