@@ -145,7 +145,7 @@ impl Chain {
 /// strings only, where an escape is the same text.
 fn one_line_everywhere(json: String) -> String {
     let is_odd = |c: char| matches!(c, '\u{7f}'..='\u{9f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    if !json.contains(is_odd) {
+    if json.bytes().all(|byte| byte < 0x7f) || !json.contains(is_odd) {
         return json;
     }
     let mut text = String::with_capacity(json.len().saturating_add(32));

@@ -25,6 +25,12 @@ const QUEUE: usize = 1_024;
 /// for every other on the same disk.
 const UNWAITED: Duration = Duration::from_millis(200);
 
+/// Those whom one sync has let go come back at once with their next record. They are waited for, this share of a sync's
+/// own length at most, so that they share the next sync and not the one after.
+const GATHER_SHARE: u32 = 8;
+/// And never longer than this.
+const GATHER_MAX: Duration = Duration::from_millis(1);
+
 /// What to record.
 #[derive(Debug)]
 pub struct Entry {
@@ -140,6 +146,8 @@ struct Writer {
     now: Now,
     /// Since when something is written and not yet on disk.
     unsynced: Option<Instant>,
+    /// How many waited for the last sync, and how long it took.
+    last_sync: (usize, Duration),
     /// Is told each new day.
     compressor: Option<std::sync::mpsc::Sender<UtcDay>>,
     /// Held for the writer's life: a second writer cannot take it.
@@ -179,8 +187,17 @@ impl Writer {
             append_synced(&dir.join(audit::file_name(last)), seal.as_bytes())?;
         }
         let file = append_only(&dir.join(audit::file_name(day)))?;
-        let mut writer =
-            Self { chain, day, file, now, dir: dir.to_owned(), unsynced: None, compressor: None, _lock: lock };
+        let mut writer = Self {
+            chain,
+            day,
+            file,
+            now,
+            dir: dir.to_owned(),
+            unsynced: None,
+            last_sync: (0, Duration::ZERO),
+            compressor: None,
+            _lock: lock,
+        };
         if writer.file.metadata()?.len() == 0 {
             writer.open_day(last.filter(|last| *last < day))?;
         }
@@ -264,6 +281,7 @@ impl Writer {
             if received == 0 {
                 return self.sync();
             }
+            self.gather(&mut queue, &mut jobs);
             for Job { entry, done } in jobs.drain(..) {
                 let now = (self.now)();
                 if now.day() > self.day {
@@ -280,6 +298,19 @@ impl Writer {
         }
     }
 
+    /// Waits a moment for those who shared the last sync. Whoever comes alone waits for nobody.
+    fn gather(&self, queue: &mut mpsc::Receiver<Job>, jobs: &mut Vec<Job>) {
+        let (usual, sync) = self.last_sync;
+        let longest = (sync / GATHER_SHARE).min(GATHER_MAX);
+        let begun = Instant::now();
+        while jobs.len() < usual.min(QUEUE) && begun.elapsed() < longest {
+            match queue.try_recv() {
+                Ok(job) => jobs.push(job),
+                Err(_) => std::thread::yield_now(),
+            }
+        }
+    }
+
     /// Writes a batch, makes it durable when somebody waits for that, and tells those that do.
     fn flush(&mut self, batch: &mut Batch) -> anyhow::Result<()> {
         self.append(&batch.bytes)?;
@@ -287,7 +318,9 @@ impl Writer {
         if batch.waiting.is_empty() && self.unsynced.is_none_or(|since| since.elapsed() < UNWAITED) {
             return Ok(());
         }
+        let begun = Instant::now();
         self.sync()?;
+        self.last_sync = (batch.waiting.len(), begun.elapsed());
         for (pending, done) in batch.waiting.drain(..) {
             // The writer of a record may have given up; the record stands all the same.
             let _unheard = done.send(pending.synced());

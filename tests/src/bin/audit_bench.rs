@@ -62,6 +62,11 @@ fn submitted(id: &str, verdict: &str) -> (Value, Value) {
     (order, json!({"claim": claim, "verdict_entry": "1767614400000-0", "approval": {"verdict": verdict}}))
 }
 
+fn entry(task: usize, number: u32) -> Entry {
+    let (order, result) = submitted(&format!("{task}-{number}"), &digest(b""));
+    Entry { event_type: "ORDER_SUBMITTED", actor: None, order: Some(order), result: Some(result) }
+}
+
 /// Records a second when this many are written and synced together, again and again: what the disk can do.
 fn disk_rate(path: &Path, waiting: usize) -> anyhow::Result<f64> {
     let (order, result) = submitted("disk-0000", &digest(b""));
@@ -92,12 +97,13 @@ async fn append_rate(dir: &Path, waiting: usize) -> anyhow::Result<f64> {
         let log = log.clone();
         tasks.spawn(async move {
             let mut count = 0_u32;
+            let mut next = entry(task, count);
             while begun.elapsed() < SPELL {
-                let (order, result) = submitted(&format!("{task}-{count}"), &digest(b""));
-                let entry =
-                    Entry { event_type: "ORDER_SUBMITTED", actor: None, order: Some(order), result: Some(result) };
-                log.record(entry).await?.spend();
                 count += 1;
+                // What is to be recorded next is made while the disk works, as orders come in while others wait.
+                let (durable, prepared) = tokio::join!(log.record(next), async { entry(task, count) });
+                durable?.spend();
+                next = prepared;
             }
             Ok::<u32, audit_log::AuditEnded>(count)
         });
