@@ -63,6 +63,7 @@ async fn a_ban_opens_it_and_nothing_is_sent_until_the_ban_is_over_whoever_restar
     assert!(first_after - banned_at > 5_500_000, "asked again after {} ms", (first_after - banned_at) / 1_000);
 }
 
+/// FL-RK-13, with everything real.
 #[tokio::test]
 async fn half_open_lets_exactly_one_of_a_hundred_parallel_orders_through() {
     let cell = cell_with("").await;
@@ -96,6 +97,7 @@ async fn a_clock_far_off_opens_it_and_nothing_is_signed_meanwhile() {
     trades_again(&cell, "after").await;
 }
 
+/// FL-OD-17: an unclear order is never given up as rejected; it stays reserved, and new risk waits for an operator.
 #[tokio::test]
 async fn a_doubt_without_end_opens_it_until_an_operator_resets_it() {
     let cell = cell_with("DOUBT_MAX_SEC=3\n").await;

@@ -15,6 +15,7 @@ fn states(reports: &[Value]) -> Vec<(String, bool)> {
         .collect()
 }
 
+/// FL-OD-01, FL-OD-08: silence is no refusal, and an order that filled at once is in no list of open ones.
 #[tokio::test]
 async fn an_order_that_was_executed_without_a_clear_answer_is_found_and_never_sent_again() {
     let cell = Cell::start().await;
@@ -68,6 +69,7 @@ async fn an_order_that_never_arrived_is_proven_absent_after_its_fence_and_not_be
     assert_eq!(cell.posts().await.len(), 1);
 }
 
+/// FL-OD-03, FL-OD-18: "does not exist" and a list without it prove nothing so early.
 #[tokio::test]
 async fn a_late_acceptance_and_a_late_visibility_are_found() {
     let cell = Cell::start().await;

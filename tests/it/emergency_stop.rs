@@ -135,3 +135,21 @@ async fn a_stop_cancels_open_orders_again_and_again_until_none_is_left_and_late_
     let open = cell.admin("/orders").await;
     assert!(open.as_array().unwrap().iter().all(|order| order["status"] == "CANCELED"), "{open}");
 }
+
+/// FL-RK-16: a stop key that cannot be read as text stops as well; only its absence means running.
+#[tokio::test]
+async fn a_stop_key_of_any_type_stops_until_it_is_gone() {
+    let cell = Cell::start().await;
+    let mut redis = cell.as_superuser().await;
+    let _: i64 = redis::cmd("HSET").arg(&["emergency_stop", "why", "by hand"]).query_async(&mut redis).await.unwrap();
+    cell.put(&market_buy("typed-1", "0.001").to_string()).await;
+    cell.until("it is refused", async || {
+        let verdicts = cell.stream("cdb:verdicts").await;
+        verdicts.iter().any(|verdict| verdict["cl_ord_id"] == "typed-1" && verdict["reason"] == "emergency_stop")
+    })
+    .await;
+    assert!(cell.posts().await.is_empty());
+    let _: i64 = redis::cmd("DEL").arg("emergency_stop").query_async(&mut redis).await.unwrap();
+    cell.put(&market_buy("typed-2", "0.001").to_string()).await;
+    cell.until("it is filled", async || cell.state_of("typed-2").await.as_deref() == Some("Filled")).await;
+}

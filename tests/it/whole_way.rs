@@ -69,3 +69,20 @@ async fn the_same_bytes_twice_are_one_order_with_its_verdict_twice() {
     cell.until("the next is filled", async || cell.state_of("twice-2").await.as_deref() == Some("Filled")).await;
     assert_eq!(cell.posts().await.len(), 2);
 }
+
+/// What is held and may not be traded still has a price: without one, nothing new could be risked.
+#[tokio::test]
+async fn an_asset_that_is_held_and_not_on_the_list_is_marked_and_locks_nobody_in() {
+    let cell =
+        Cell::start_with("ALLOWED_SYMBOLS=ETHUSDT\n", &["--balance", "USDT=10000", "--balance", "BTC=0.01"]).await;
+    let mut order = market_buy("eth-1", "0.05");
+    order["symbol"] = "ETHUSDT".into();
+    cell.put(&order.to_string()).await;
+    cell.until("it is filled", async || cell.state_of("eth-1").await.as_deref() == Some("Filled")).await;
+    cell.put(&market_buy("btc-1", "0.001").to_string()).await;
+    cell.until("it is refused", async || {
+        let verdicts = cell.stream("cdb:verdicts").await;
+        verdicts.iter().any(|verdict| verdict["cl_ord_id"] == "btc-1" && verdict["reason"] == "symbol_not_allowed")
+    })
+    .await;
+}

@@ -407,7 +407,7 @@ impl Desk {
     }
 
     fn reserve(&mut self, order: &NewOrder, content: u64, notional: Notional, is_exit: bool, at: Timestamp) {
-        self.portfolio.reserve(order, notional, is_exit, at);
+        self.portfolio.reserve(order, notional, at);
         self.pace.record(&order.strategy, at);
         self.twins.push_back((at, content));
         if !is_exit {

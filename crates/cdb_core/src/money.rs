@@ -310,10 +310,23 @@ mod tests {
         assert!(total >= amount);
     }
 
+    /// FL-OD-11: small prices left as 9.2e-7, and the exchange refused them.
     #[test]
-    fn text_for_the_exchange_has_no_exponent() {
-        assert_eq!(plain(parse_decimal("0.00000092").unwrap()), "0.00000092");
-        assert_eq!(plain(parse_decimal("60000.00").unwrap()), "60000");
-        assert_eq!(plain(parse_decimal("100").unwrap()), "100");
+    fn text_for_the_exchange_has_no_exponent_and_keeps_the_value() {
+        for (text, wire) in [
+            ("0.00000092", "0.00000092"),
+            ("0.00000001", "0.00000001"),
+            ("123456789.12345678", "123456789.12345678"),
+            ("0.10", "0.1"),
+            ("41070807", "41070807"),
+            ("60000.00", "60000"),
+            ("100", "100"),
+        ] {
+            assert_eq!(plain(parse_decimal(text).unwrap()), wire);
+            assert_eq!(plain(Price::parse(text).unwrap().decimal()), wire);
+        }
+        for exponent in ["9.2e-7", "1E+3"] {
+            assert_eq!(parse_decimal(exponent), Err(DecimalFault::NotPlain), "{exponent}");
+        }
     }
 }

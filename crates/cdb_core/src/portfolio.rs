@@ -40,8 +40,6 @@ pub struct OpenOrder {
     pub is_acknowledged: bool,
     /// When it was approved.
     pub approved_at: Timestamp,
-    /// Whether it only reduces a held position.
-    pub is_exit: bool,
 }
 
 /// One asset of the account.
@@ -155,7 +153,7 @@ impl Portfolio {
     }
 
     /// Reserves an approved order: `notional` is its value at the worst price.
-    pub fn reserve(&mut self, order: &NewOrder, notional: Notional, is_exit: bool, now: Timestamp) {
+    pub fn reserve(&mut self, order: &NewOrder, notional: Notional, now: Timestamp) {
         let leaves_qty = order.order_qty().or_else(|| {
             let quote = self.quotes.get(&order.symbol)?;
             notional.qty_at(quote.bid)
@@ -174,7 +172,6 @@ impl Portfolio {
             reserved,
             is_acknowledged: false,
             approved_at: now,
-            is_exit,
         };
         self.orders.insert(order.cl_ord_id.clone(), open);
         self.sum_orders();
@@ -261,7 +258,6 @@ impl Portfolio {
             reserved,
             is_acknowledged: false,
             approved_at: report.ts,
-            is_exit: report.side == Side::Sell,
         };
         self.orders.insert(report.cl_ord_id.clone(), open);
     }
@@ -316,10 +312,17 @@ impl Portfolio {
         }
     }
 
+    /// The position whose price is the oldest, of those worth more than 1, and when that price was received.
+    #[must_use]
+    pub fn oldest_mark(&self, quote: &Asset) -> Option<(&Asset, Timestamp)> {
+        let worth = self.worth.get(quote)?.as_ref().ok()?;
+        worth.oldest.as_ref().map(|(asset, ts)| (asset, *ts))
+    }
+
     /// The mark of an asset in any of the USD assets.
     #[must_use]
     pub fn usd_mark(&self, asset: &Asset) -> Option<Price> {
-        USD_ASSETS.iter().find_map(|usd| totals::mark_of(&self.quotes, asset, &Asset::parse(usd)?))
+        USD_ASSETS.iter().find_map(|usd| totals::quote_of(&self.quotes, asset, &Asset::parse(usd)?)).map(Quote::mark)
     }
 
     /// What is held besides USD, marked, and the equity in USD. `None` before the balances are known, or when a

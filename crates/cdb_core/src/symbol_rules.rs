@@ -73,3 +73,25 @@ impl Sides {
 pub fn is_on_step(value: rust_decimal::Decimal, decimals: u32) -> bool {
     value.normalize().scale() <= decimals
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_values::decimal;
+
+    /// FL-OD-12: in binary fractions 0.29 is no multiple of 0.01, and an exit leaves one step behind.
+    #[test]
+    fn exact_multiples_of_a_step_are_on_it_and_a_part_of_a_step_is_not() {
+        for (value, decimals) in
+            [("0.29", 2), ("0.57", 2), ("1.1", 1), ("4.35", 2), ("0.000001", 6), ("7", 0), ("1.10", 1)]
+        {
+            assert!(is_on_step(decimal(value), decimals), "{value}");
+        }
+        for step in 1..=400_u32 {
+            assert!(is_on_step(rust_decimal::Decimal::new(i64::from(step), 2), 2), "{step} hundredths");
+        }
+        for (value, decimals) in [("0.0000015", 6), ("0.291", 2), ("0.5", 0)] {
+            assert!(!is_on_step(decimal(value), decimals), "{value}");
+        }
+    }
+}

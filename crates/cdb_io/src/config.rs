@@ -222,8 +222,46 @@ fn refuse_real_money(environment: &mut Environment, mode: Mode) {
     if mode != Mode::Paper {
         environment.fault("TRADING_MODE", "must be paper: this version does not trade real money yet");
     }
+    for known in ["TRADING_MODE", "DRY_RUN"] {
+        let is_alike = |name: &&String| *name != known && strsim::levenshtein(&name.to_uppercase(), known) <= 2;
+        let alike: Vec<String> = environment.variables.keys().filter(is_alike).cloned().collect();
+        for name in alike {
+            environment.fault(&name, format!("is not known; did you mean {known}?"));
+        }
+    }
     match environment.text("DRY_RUN") {
         None | Some("true") => {}
         Some(_) => environment.fault("DRY_RUN", "must be true or absent: this version does not trade real money yet"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults_with(pairs: &[(&str, &str)]) -> String {
+        let variables = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut environment = Environment::new(variables);
+        let config = ServiceConfig::read(&mut environment, "cdb_test", 1);
+        let faults = environment.finish().err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(config.mode == Mode::Paper || !faults.is_empty(), "{pairs:?} may trade real money");
+        faults
+    }
+
+    /// FL-RK-22: a dry run that is not dry, for a name or a value that nobody reads.
+    #[test]
+    fn only_one_spelling_of_each_mode_is_read_and_anything_alike_stops_the_start() {
+        for fine in [&[][..], &[("DRY_RUN", "")], &[("DRY_RUN", "true")], &[("TRADING_MODE", "paper")]] {
+            assert_eq!(faults_with(fine), "", "{fine:?}");
+        }
+        for value in ["False", "false", "no", "0", "flase", "true ", "TRUE"] {
+            assert!(faults_with(&[("DRY_RUN", value)]).contains("DRY_RUN"), "{value}");
+        }
+        for value in ["live", "validate", "LIVE", "Paper", "real"] {
+            assert!(faults_with(&[("TRADING_MODE", value)]).contains("TRADING_MODE"), "{value}");
+        }
+        for name in ["DRYRUN", "DRY-RUN", "dry_run", "TRADINGMODE", "TRADING_MODUS"] {
+            assert!(faults_with(&[(name, "true")]).contains("did you mean"), "{name}");
+        }
     }
 }

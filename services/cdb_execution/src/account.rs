@@ -13,7 +13,7 @@ use cdb_io::clock;
 use cdb_mexc::endpoint::{Endpoint, Priority};
 
 use crate::book::Book;
-use crate::market::Pairs;
+use crate::market::{Pairs, Quotes};
 use crate::sender::Sender;
 use crate::tracker::Tracker;
 use crate::venue::Venue;
@@ -38,6 +38,7 @@ pub struct Accountant {
     tracker: Tracker,
     sender: Sender,
     pairs: Pairs,
+    quotes: Quotes,
     /// The last reading that was published.
     baseline: Option<Vec<AssetBalance>>,
     /// How often in a row the same difference was seen.
@@ -52,9 +53,10 @@ impl Accountant {
         tracker: Tracker,
         sender: Sender,
         pairs: Pairs,
+        quotes: Quotes,
         baseline: Option<Vec<AssetBalance>>,
     ) -> Self {
-        Self { book, venue, tracker, sender, pairs, baseline, suspicions: 0 }
+        Self { book, venue, tracker, sender, pairs, quotes, baseline, suspicions: 0 }
     }
 
     /// Reads and publishes for as long as the term lasts.
@@ -126,6 +128,7 @@ impl Accountant {
             mode: self.book.mode(),
         });
         self.book.gatekeeper().publish(vec![snapshot.to_json()]).await?;
+        self.quotes.on_held(balances.iter().map(|balance| &balance.asset));
         self.baseline = Some(balances);
         self.suspicions = 0;
         self.book.begin_account();

@@ -248,7 +248,7 @@ async fn lead(
         let market = streams::run_market(config.stream_base.clone(), symbols, venue.clone(), quotes.clone());
         crew.spawn("market stream", market);
     }
-    crew.spawn("market", market::run(config.clone(), venue.clone(), quotes, pairs.clone()));
+    crew.spawn("market", market::run(config.clone(), venue.clone(), quotes.clone(), pairs.clone()));
     let strangers = Strangers::new(book.clone(), known);
     let user_stream = UserStream::new(
         config.stream_base.clone(),
@@ -283,7 +283,7 @@ async fn lead(
     crew.spawn("breaker", stop_sweep::watch_breaker(config.clone(), book.clone(), canceler.clone()));
     crew.spawn("tracker", tracker.clone().run());
     crew.spawn("disk", guard_disk(config.clone(), process.health.clone(), venue.clone()));
-    let accountant = Accountant::new(book.clone(), venue, tracker, sender.clone(), pairs, baseline);
+    let accountant = Accountant::new(book.clone(), venue, tracker, sender.clone(), pairs, quotes, baseline);
     crew.spawn("account", accountant.run());
     crew.spawn("sender", sender.clone().run());
     crew.spawn("standing", sender.clone().keep_standing());

@@ -8,7 +8,7 @@ use std::time::Duration;
 use cdb_core::ids::{Asset, Symbol};
 use cdb_core::market::Quote;
 use cdb_core::money::Price;
-use cdb_core::symbol_rules::SymbolRules;
+use cdb_core::symbol_rules::{SymbolRules, USD_ASSETS};
 use cdb_core::time::Timestamp;
 use cdb_io::bus::keys;
 use cdb_io::clock;
@@ -58,6 +58,8 @@ pub struct Quotes {
 #[derive(Default)]
 struct Known {
     last: BTreeMap<Symbol, Price>,
+    /// Pairs of what the account holds: risk marks them, although they may not be traded.
+    held: BTreeSet<Symbol>,
     heard_at: Option<Instant>,
 }
 
@@ -69,6 +71,16 @@ impl Quotes {
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says what the account holds.
+    pub fn on_held<'a>(&self, assets: impl Iterator<Item = &'a Asset>) {
+        let pairs = assets.flat_map(|asset| USD_ASSETS.map(|usd| Symbol::parse(&format!("{asset}{usd}"))));
+        self.known().held = pairs.flatten().collect();
+    }
+
+    fn is_wanted(&self, symbol: &Symbol) -> bool {
+        self.symbols.contains(symbol) || self.known().held.contains(symbol)
     }
 
     /// Takes in what the stream says.
@@ -107,7 +119,7 @@ impl Quotes {
         let mut pipeline = redis::pipe();
         for (symbol, (bid, ask)) in books {
             let last = self.known().last.get(&symbol).copied();
-            let (true, Some(last)) = (self.symbols.contains(&symbol), last) else { continue };
+            let (true, Some(last)) = (self.is_wanted(&symbol), last) else { continue };
             // Crossed prices are not published; the last good one then grows too old to trade on.
             if bid > ask {
                 tracing::warn!(%symbol, %bid, %ask, "crossed prices");

@@ -597,12 +597,19 @@ impl Leader<'_> {
         let mut stop_keys: BTreeSet<String> = symbols.chain(strategies).collect();
         stop_keys.extend(self.stop_memory.keys().cloned());
         stop_keys.insert(keys::STOP.to_owned());
-        let mut command = redis::cmd("MGET");
-        command.arg(stop_keys.iter().collect::<Vec<_>>());
-        let values: Vec<Option<Vec<u8>>> = command.query_async(&mut self.redis).await?;
-        let set = stop_keys.into_iter().zip(values).filter_map(|(key, value)| {
-            let reason = String::from_utf8_lossy(&value?).into_owned();
-            Some((key, reason))
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("MGET").arg(stop_keys.iter().collect::<Vec<_>>());
+        for key in &stop_keys {
+            pipeline.cmd("EXISTS").arg(key);
+        }
+        let replies: Vec<redis::Value> = pipeline.query_async(&mut self.redis).await?;
+        let (values, exist) = replies.split_first().context("no reply about the stops")?;
+        let values: Vec<Option<Vec<u8>>> = redis::from_redis_value(values.clone())?;
+        let exist = exist.iter().map(|reply| *reply != redis::Value::Int(0));
+        let set = stop_keys.into_iter().zip(values).zip(exist).filter_map(|((key, value), is_there)| match value {
+            Some(reason) => Some((key, String::from_utf8_lossy(&reason).into_owned())),
+            // Whatever it is, it was meant to stop.
+            None => is_there.then(|| (key, "the key is there, but is no text".to_owned())),
         });
         Ok(set.collect())
     }

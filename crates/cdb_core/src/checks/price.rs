@@ -4,7 +4,11 @@ use super::{Context, Figure, Outcome};
 use crate::order::{OrdType, Side};
 use crate::reason::Reason;
 
-/// A price is known, recent, not crossed, and its spread is not absurd; for a buy, every held asset has a price too.
+/// A held asset other than the order's own is marked by a price at most this old, ms.
+const MARK_AGE_MS_MAX: i64 = 60_000;
+
+/// A price is known, recent, not crossed, and its spread is not absurd; for a buy, every held asset has a price too,
+/// and one that is not dust a recent one.
 pub fn reference(context: &Context<'_>) -> Outcome {
     let limit_ms = context.limits.max_price_age_ms;
     let symbol = &context.order.symbol;
@@ -18,6 +22,15 @@ pub fn reference(context: &Context<'_>) -> Outcome {
             Figure::Word("priced"),
             text,
         );
+    }
+    if let (Side::Buy, Some(rules)) = (context.order.side, context.rules)
+        && let Some((asset, ts)) = context.portfolio.oldest_mark(&rules.quote)
+        && context.now.since_ms(ts) > MARK_AGE_MS_MAX
+    {
+        let age_ms = context.now.since_ms(ts);
+        let text = format!("the account holds {asset}, whose price is {age_ms} ms old: what is at risk is not known");
+        let (value, limit) = (Figure::Millis(age_ms), Figure::Millis(MARK_AGE_MS_MAX));
+        return Outcome::refuse(Reason::StaleReferencePrice, value, limit, text);
     }
     let Some(quote) = context.quote else {
         let text = format!("no price is known for {symbol}");

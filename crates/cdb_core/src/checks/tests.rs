@@ -192,7 +192,7 @@ impl Scene {
         for wish in &self.open {
             let order = wish.order();
             let notional = self.with_context(&order, &portfolio, |context| context.notional().expect("a price"));
-            portfolio.reserve(&order, notional, order.side == Side::Sell, NOW);
+            portfolio.reserve(&order, notional, NOW);
         }
         portfolio
     }
@@ -887,6 +887,26 @@ fn a_buy_beside_an_asset_without_a_price_is_refused_by_its_name_and_a_sell_is_no
 }
 
 #[test]
+fn a_held_asset_other_than_the_orders_own_is_marked_by_a_price_of_the_last_minute_unless_it_is_dust() {
+    let scene = |amount: &str, age_ms: i64| {
+        let mut scene = desk().holding("XYZ", amount).quote("XYZUSDT", "0.10", "0.10");
+        scene.quotes.get_mut(&symbol("XYZUSDT")).expect("the price").ts = NOW.plus_ms(-age_ms);
+        scene
+    };
+    for wish in [buy(), buy().market("0.001"), buy().market_for("100")] {
+        assert_approved(&scene("20", 60_000), &wish);
+        assert_refused(&scene("20", 60_001), &wish, Reason::StaleReferencePrice);
+        let (_, text) = scene("20", 60_001).judge(&wish).refusal.expect("refused");
+        assert!(text.contains("XYZ"), "{text}");
+        // Ten of them are worth 1.
+        assert_refused(&scene("10.000001", 60_001), &wish, Reason::StaleReferencePrice);
+        assert_approved(&scene("10", 86_400_000), &wish);
+    }
+    let held = scene("20", 86_400_000).holding("BTC", "0.01");
+    assert_approved(&held, &sell().market("0.01"));
+}
+
+#[test]
 fn all_positions_and_open_buys_and_this_buy_are_at_most_the_share_of_equity_that_may_be_exposed() {
     // Equity 10000: 2000 in ETH, 400 in BTC, an open buy of 100 in ETH, so that 500 remain of 30 %.
     let scene = desk_at_50000()
@@ -1169,6 +1189,24 @@ fn an_exit_is_still_refused_by_the_emergency_stop_and_by_lost_state() {
     }
     let lost = Scene { state_lost: Some("epoch changed".to_owned()), ..everything_exhausted() };
     assert_refused(&lost, &exit, Reason::StateLost);
+}
+
+/// FL-OD-15: what is left over below the exchange's minimum can never be sold: it is refused each time before anything
+/// is sent, counts in equity, and leaves room for new orders.
+#[test]
+fn a_left_over_below_the_exchanges_minimum_is_refused_and_counts_as_what_it_is() {
+    let scene = desk().holding("XYZ", "1.8").quote("XYZUSDT", "0.50", "0.50").rules(rules_of("XYZ"));
+    let scene = scene.limit("ALLOWED_SYMBOLS", "BTCUSDT,ETHUSDT,XYZUSDT");
+    for wish in [sell().on("XYZUSDT").limit("0.50", "1.8"), sell().on("XYZUSDT").market("1.8").reduce_only()] {
+        for _ in 0..10 {
+            assert_refused(&scene, &wish, Reason::OrderTooSmall);
+        }
+    }
+    let (exposure, equity) = scene.portfolio().exposure_and_equity(&asset("USDT")).expect("all priced");
+    assert_eq!((exposure, equity), (usd("0.9"), usd("10000.9")));
+    assert_approved(&scene, &buy());
+    let enough = scene.holding("XYZ", "2");
+    assert_approved(&enough, &sell().on("XYZUSDT").limit("0.50", "2"));
 }
 
 #[test]

@@ -933,6 +933,7 @@ fn a_partly_filled_and_then_cancelled_buy_leaves_only_what_was_filled() {
     floor.assert_books_agree();
 }
 
+/// FL-OD-06: after a partial exit only the rest can be sold, whatever replaces it.
 #[test]
 fn a_partly_filled_sell_can_never_sell_its_filled_part_again() {
     let mut floor = floor().holding("BTC", "0.01").open();
@@ -1035,6 +1036,7 @@ fn a_refused_order_and_a_malformed_one_are_replayed_as_well() {
     }
 }
 
+/// FL-OD-20: an id that comes again after a restart, for something else, is never a second order.
 #[test]
 fn the_same_id_with_any_other_content_is_a_duplicate_and_the_first_content_stays_known() {
     let mut floor = floor().open();
@@ -1533,6 +1535,45 @@ fn a_finding_that_says_somebody_else_trades_opens_the_breaker_until_an_operator_
         floor.desk.on_breaker(Input::Reset, floor.now);
         floor.approve(&buy("a-2").market_for("50"));
     }
+}
+
+/// A report of an order whose verdict this desk does not know: Redis lost it.
+fn unknown(wish: &Wish, leaves: Option<&str>) -> ExecutionReport {
+    let mut elsewhere = floor().holding("BTC", "0.005").open();
+    elsewhere.approve(wish);
+    let report = elsewhere.report(&wish.id, ExecType::New, OrdStatus::New);
+    ExecutionReport { leaves_qty: leaves.map(qty), exec_id: format!("u:{}", wish.id), ..report }
+}
+
+impl Floor {
+    fn told(&mut self, report: ExecutionReport) {
+        self.execute(Execution::ExecutionReport(Box::new(report)));
+    }
+}
+
+#[test]
+fn an_order_that_lives_and_that_no_verdict_knows_counts_with_what_is_left_of_it_until_it_ends() {
+    let mut floor = floor().holding("BTC", "0.01").open();
+    floor.told(unknown(&buy("lost-1").limit("60000.00", "0.002"), Some("0.0015")));
+    assert_eq!((floor.free_quote(), floor.position("BTC")), (usd("9909.955"), usd("690")), "90 and its fee");
+    floor.told(unknown(&buy("lost-2").market_for("60"), None));
+    assert_eq!(floor.position("BTC"), usd("750"));
+    floor.told(unknown(&sell("lost-3").limit("60100.00", "0.004"), Some("0.004")));
+    assert_eq!((floor.free_base("BTC"), floor.position("BTC")), (qty("0.006"), usd("750")));
+    // The exchange holds it: what it locks is ours and not a stranger's.
+    floor.held.insert(asset("USDT"), decimal("10000"));
+    let end = |report: ExecutionReport| {
+        let (exec_type, ord_status) = (ExecType::Canceled, OrdStatus::Canceled);
+        ExecutionReport { exec_type, ord_status, exec_id: "u:end".to_owned(), ..report }
+    };
+    floor.told(end(unknown(&buy("lost-1").limit("60000.00", "0.002"), Some("0.0015"))));
+    floor.told(end(unknown(&buy("lost-2").market_for("60"), None)));
+    floor.told(end(unknown(&sell("lost-3").limit("60100.00", "0.004"), Some("0.004"))));
+    assert_eq!((floor.free_quote(), floor.free_base("BTC")), (usd("10000"), qty("0.01")));
+    assert!(floor.desk.portfolio().orders().is_empty());
+    // An end of an order that was never known adopts nothing.
+    floor.told(end(unknown(&buy("lost-4").limit("60000.00", "0.002"), None)));
+    assert!(floor.desk.portfolio().orders().is_empty());
 }
 
 #[test]

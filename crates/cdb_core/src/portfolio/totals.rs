@@ -2,12 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use rust_decimal::Decimal;
+
 use super::{Holding, OpenOrder};
 use crate::ids::{Asset, ClOrdId, Symbol};
 use crate::market::Quote;
-use crate::money::{Notional, Price, Qty};
+use crate::money::{Notional, Qty};
 use crate::order::Side;
 use crate::symbol_rules::{SymbolRules, USD_ASSETS};
+use crate::time::Timestamp;
+
+/// A position worth no more than this, in what it is marked in, may have an old price.
+const DUST: Decimal = Decimal::ONE;
 
 /// Open orders, summed.
 #[derive(Debug, Clone, Default)]
@@ -73,6 +79,8 @@ pub(super) struct Worth {
     pub(super) positions: Notional,
     /// Positions and money.
     pub(super) equity: Notional,
+    /// The position whose price is the oldest, dust left out.
+    pub(super) oldest: Option<(Asset, Timestamp)>,
 }
 
 impl Worth {
@@ -83,14 +91,18 @@ impl Worth {
         quotes: &BTreeMap<Symbol, Quote>,
         quote: &Asset,
     ) -> Result<Self, Asset> {
-        let mut worth = Self { positions: Notional::ZERO, equity: Notional::ZERO };
+        let mut worth = Self { positions: Notional::ZERO, equity: Notional::ZERO, oldest: None };
         for (asset, holding) in holdings.iter().filter(|(_, holding)| !holding.total.is_zero()) {
             if asset == quote || USD_ASSETS.contains(&asset.as_str()) {
                 worth.equity = worth.equity + Notional::of_quote(holding.total);
                 continue;
             }
-            let mark = mark_of(quotes, asset, quote).ok_or_else(|| asset.clone())?;
-            let value = mark.times(holding.total);
+            let marked = quote_of(quotes, asset, quote).ok_or_else(|| asset.clone())?;
+            let value = marked.mark().times(holding.total);
+            let is_dust = value <= Notional::from_decimal(DUST);
+            if !is_dust && worth.oldest.as_ref().is_none_or(|(_, ts)| marked.ts < *ts) {
+                worth.oldest = Some((asset.clone(), marked.ts));
+            }
             worth.positions = worth.positions + value;
             worth.equity = worth.equity + value;
         }
@@ -98,8 +110,8 @@ impl Worth {
     }
 }
 
-/// The mark of an asset in another.
-pub(super) fn mark_of(quotes: &BTreeMap<Symbol, Quote>, asset: &Asset, quote: &Asset) -> Option<Price> {
+/// The prices of an asset in another.
+pub(super) fn quote_of<'a>(quotes: &'a BTreeMap<Symbol, Quote>, asset: &Asset, quote: &Asset) -> Option<&'a Quote> {
     let symbol = Symbol::parse(&format!("{asset}{quote}"))?;
-    quotes.get(&symbol).map(Quote::mark)
+    quotes.get(&symbol)
 }
