@@ -4,16 +4,21 @@
 use std::fs;
 
 use cdb_core::audit::{Chain, Verifier};
+use cdb_core::checkpoint::{Checkpoint, CheckpointKey};
+use cdb_core::secret::Secret;
 use cdb_core::time::Timestamp;
 use cdb_tests::trail::{Trail, note};
 
 const CLEAN: i32 = 0;
 const TAMPERED: i32 = 6;
 const TORN_TAIL: i32 = 8;
+const BEHIND_ANCHORS: i32 = 9;
 const CANNOT_TELL: i32 = 10;
 
 const SECOND: &str = "audit_2026-01-06.jsonl";
 const THIRD: &str = "audit_2026-01-07.jsonl";
+/// A moment of the first day.
+const EARLY: Timestamp = Timestamp::from_millis(1_767_614_400_000);
 /// A moment of the second day.
 const NOON: Timestamp = Timestamp::from_millis(1_767_700_800_000);
 
@@ -213,4 +218,97 @@ fn bytes_that_are_no_record_are_named_and_the_rest_is_still_read() {
     assert_eq!(said.first(), ("audit_2026-01-05.jsonl", 4, None, "unreadable"));
     assert_eq!(said.kinds(), ["unreadable", "removed"]);
     assert_eq!(said.json["chains"][0]["records"], 16);
+}
+
+/// Checkpoints signed while the trail was whole, kept elsewhere.
+struct Anchors {
+    dir: tempfile::TempDir,
+}
+
+impl Anchors {
+    /// Of the trail as it is after each of its days.
+    fn of(trail: &Trail) -> Self {
+        let key = key('1');
+        let mut notes = String::new();
+        let mut verifier = Verifier::default();
+        for day in 1..=3 {
+            let text = trail.lines(day).concat();
+            verifier.read_file("", &format!("2026-01-0{}", 4 + day), text.as_bytes(), day == 3, |_| {});
+            let head = cdb_core::tree::hash_from_hex(verifier.head()).unwrap();
+            let (origin, size) = (key.origin("cdb_execution"), verifier.records());
+            notes.push_str(&key.sign(&Checkpoint { origin, size, root: head, head, at: NOON }));
+            notes.push('\n');
+        }
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("notes"), notes).unwrap();
+        fs::write(dir.path().join("key"), key.public().to_string()).unwrap();
+        fs::write(dir.path().join("other"), self::key('2').public().to_string()).unwrap();
+        Self { dir }
+    }
+
+    fn verify(&self, trail: &Trail, key: &str) -> cdb_tests::trail::Said {
+        let path = |name: &str| self.dir.path().join(name).to_str().unwrap().to_owned();
+        trail.verify_with(&["--checkpoints", &path("notes"), "--public-key", &path(key)])
+    }
+}
+
+fn key(digit: char) -> CheckpointKey {
+    let seed = digit.to_string().repeat(64);
+    CheckpointKey::new("cdb", &Secret::parse(seed.as_bytes()).ok().unwrap()).unwrap()
+}
+
+#[test]
+fn a_trail_that_holds_what_its_checkpoints_were_signed_for_is_clean_and_may_have_grown() {
+    let trail = Trail::of_three_days();
+    let anchors = Anchors::of(&trail);
+    assert_eq!(anchors.verify(&trail, "key").code, Some(CLEAN));
+}
+
+#[test]
+fn a_cut_tail_is_behind_its_anchors() {
+    let trail = Trail::of_three_days();
+    let anchors = Anchors::of(&trail);
+    let lines = trail.lines(3);
+    trail.set_lines(3, &lines[..4]);
+    assert_eq!(trail.verify().code, Some(CLEAN), "nothing in the files themselves shows it");
+    let said = anchors.verify(&trail, "key");
+    assert_eq!((said.code, said.first()), (Some(BEHIND_ANCHORS), (THIRD, 4, None, "behind_anchor")));
+}
+
+#[test]
+fn an_older_copy_is_behind_its_anchors_and_so_is_a_chain_that_is_gone() {
+    let trail = Trail::of_three_days();
+    let anchors = Anchors::of(&trail);
+    fs::remove_file(trail.file(3)).unwrap();
+    assert_eq!(trail.verify().code, Some(CLEAN), "nothing in the files themselves shows it");
+    let said = anchors.verify(&trail, "key");
+    assert_eq!((said.code, said.first()), (Some(BEHIND_ANCHORS), (SECOND, 6, None, "behind_anchor")));
+    fs::rename(trail.chain(), trail.path().join("another")).unwrap();
+    assert_eq!(anchors.verify(&trail, "key").code, Some(BEHIND_ANCHORS));
+}
+
+#[test]
+fn a_whole_trail_rewritten_with_recomputed_hashes_is_named() {
+    let trail = Trail::of_three_days();
+    let anchors = Anchors::of(&trail);
+    let mut chain = Chain::genesis("cdb_execution", "test");
+    for day in 1..=3 {
+        let mut lines: Vec<String> = (0..5).map(|n| note(&mut chain, &format!("another past {n}"), EARLY)).collect();
+        if day < 3 {
+            lines.push(chain.append("DAY_SEALED", None, None, None, EARLY).0);
+        }
+        trail.set_lines(day, &lines);
+    }
+    assert_eq!(trail.verify().code, Some(CLEAN), "nothing in the files themselves shows it");
+    let said = anchors.verify(&trail, "key");
+    assert_eq!((said.code, said.first()), (Some(TAMPERED), ("audit_2026-01-05.jsonl", 6, Some(6), "rewritten")));
+}
+
+#[test]
+fn checkpoints_of_another_key_or_none_at_all_tell_nothing() {
+    let trail = Trail::of_three_days();
+    let anchors = Anchors::of(&trail);
+    assert_eq!(anchors.verify(&trail, "other").code, Some(CANNOT_TELL));
+    fs::write(anchors.dir.path().join("notes"), "").unwrap();
+    assert_eq!(anchors.verify(&trail, "key").code, Some(CANNOT_TELL));
 }

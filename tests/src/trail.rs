@@ -118,9 +118,19 @@ impl Trail {
     /// It cannot be run.
     #[must_use]
     pub fn verify(&self) -> Said {
+        self.verify_with(&[])
+    }
+
+    /// What it says with further options.
+    ///
+    /// # Panics
+    /// It cannot be run.
+    #[must_use]
+    pub fn verify_with(&self, options: &[&str]) -> Said {
         let output = Command::new(programs().join("cdb"))
             .args(["--json", "audit", "verify"])
             .arg(self.dir.path())
+            .args(options)
             .output()
             .expect("cdb must be built: cargo build --workspace");
         Said {

@@ -222,6 +222,10 @@ pub enum FaultKind {
     Unsealed,
     /// The record's own time belongs to another day's file, or the record to another service's chain.
     Misplaced,
+    /// The chain holds together, but a record is another one than a checkpoint was signed for.
+    Rewritten,
+    /// The chain ends before a record that a checkpoint was signed for.
+    BehindAnchor,
     /// An order was sent and no verdict on record approves it.
     NoApproval,
     /// The exchange had an order that no earlier record says was submitted.
@@ -250,6 +254,8 @@ impl FaultKind {
             Self::Truncated => "truncated",
             Self::Unsealed => "unsealed",
             Self::Misplaced => "misplaced",
+            Self::Rewritten => "rewritten",
+            Self::BehindAnchor => "behind_anchor",
             Self::NoApproval => "no_approval",
             Self::NotSubmitted => "not_submitted",
             Self::SubmittedTwice => "submitted_twice",
@@ -271,7 +277,9 @@ impl FaultKind {
             | Self::Unreadable
             | Self::Truncated
             | Self::Unsealed
-            | Self::Misplaced => Judgement::Tampered,
+            | Self::Misplaced
+            | Self::Rewritten => Judgement::Tampered,
+            Self::BehindAnchor => Judgement::BehindAnchors,
             Self::NoApproval
             | Self::NotSubmitted
             | Self::SubmittedTwice

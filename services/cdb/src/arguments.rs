@@ -298,4 +298,10 @@ pub enum AuditCommand {
 pub struct VerifyOptions {
     /// The trail's directory, or one chain's; the cell's trail when absent.
     pub dir: Option<PathBuf>,
+    /// Signed checkpoints, one note after the other: the trail must hold what they were signed for.
+    #[arg(long, requires = "public_key")]
+    pub checkpoints: Option<PathBuf>,
+    /// The public key of whoever signs them.
+    #[arg(long, requires = "checkpoints")]
+    pub public_key: Option<PathBuf>,
 }

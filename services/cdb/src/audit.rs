@@ -6,6 +6,7 @@ use cdb_io::audit_files;
 
 use crate::outcome::{CANNOT_TELL, Result, WithCode as _, end};
 
+mod anchors; // what checkpoints were signed for
 pub mod verify; // is it whole and unchanged?
 
 /// The chains' directories below a trail's; the directory itself when it is a chain's.

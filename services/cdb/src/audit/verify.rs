@@ -1,13 +1,15 @@
 //! `cdb audit verify`: offline, from the files alone: is each chain whole, and do all records together keep the promises?
 //! The exit code says what the worst is that was found.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use cdb_core::audit::story::{ChainFault, Story};
-use cdb_core::audit::{Fault, Judgement, Verifier};
+use cdb_core::audit::{Fault, FaultKind, Judgement, Verifier};
 use cdb_io::audit_files;
 use serde_json::json;
 
+use super::anchors::{self, Heads};
 use super::chains;
 use crate::arguments::{At, VerifyOptions};
 use crate::cell::Cell;
@@ -24,7 +26,7 @@ struct Verified {
 /// Everything that was found.
 struct Found {
     chains: Vec<Verified>,
-    /// What does not fit together.
+    /// What does not fit together, or does not fit the checkpoints.
     contradictions: Vec<ChainFault>,
     judgement: Judgement,
 }
@@ -35,7 +37,11 @@ pub fn run(at: &At, options: VerifyOptions) -> Result {
         Some(dir) => dir,
         None => Cell::read(&at.cell)?.audit_dir,
     };
-    let found = find(&dir)?;
+    let anchors = match (&options.checkpoints, &options.public_key) {
+        (Some(checkpoints), Some(key)) => anchors::read(checkpoints, key)?,
+        (Some(_) | None, _) => BTreeMap::new(),
+    };
+    let found = find(&dir, anchors)?;
     if at.json {
         show_json(&found);
     } else {
@@ -44,16 +50,36 @@ pub fn run(at: &At, options: VerifyOptions) -> Result {
     conclude(&found)
 }
 
-fn find(dir: &Path) -> Result<Found> {
+fn find(dir: &Path, mut anchors: BTreeMap<String, Heads>) -> Result<Found> {
     let mut verified = Vec::new();
     let mut story = Story::default();
+    let mut unanchored = Vec::new();
     for chain in chains(dir)? {
         let name = name_of(&chain);
         story.begin_chain(&name);
-        let verifier = audit_files::verify_places(&chain, |place, record| story.take(place.file, place.line, record));
-        verified.push(Verified { name, verifier: verifier.code(CANNOT_TELL)? });
+        let heads = anchors.remove(&name).unwrap_or_default();
+        let mut last = (String::new(), 0);
+        let verifier = audit_files::verify_places(&chain, |place, record| {
+            story.take(place.file, place.line, record);
+            if heads.get(&record.seq).is_some_and(|head| *head != record.hash) {
+                let text = "a checkpoint was signed for another record of this number".to_owned();
+                let (file, seq) = (place.file.to_owned(), Some(record.seq));
+                unanchored
+                    .push((name.clone(), Fault { file, line: place.line, seq, kind: FaultKind::Rewritten, text }));
+            }
+            if last.0 != place.file {
+                place.file.clone_into(&mut last.0);
+            }
+            last.1 = place.line;
+        });
+        let verifier = verifier.code(CANNOT_TELL)?;
+        let behind = anchors::behind(&last.0, last.1, verifier.next_seq() - 1, &heads);
+        unanchored.extend(behind.map(|fault| (name.clone(), fault)));
+        verified.push(Verified { name, verifier });
     }
-    let contradictions = story.end();
+    // A checkpoint of a chain that is not there at all.
+    let gone = anchors.into_iter().filter_map(|(name, heads)| Some((name, anchors::behind("", 0, 0, &heads)?)));
+    let contradictions: Vec<ChainFault> = unanchored.into_iter().chain(gone).chain(story.end()).collect();
     let records: u64 = verified.iter().map(|chain| chain.verifier.records()).sum();
     let judgements = verified.iter().map(|chain| chain.verifier.judgement());
     let contradicted = contradictions.iter().map(|(_, fault)| fault.kind.judgement());
