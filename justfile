@@ -51,6 +51,10 @@ soak rounds="208" seed="1":
 mutants:
     ./scripts/mutants
 
+# Every small change to the risk decisions must be caught by a test; needs cargo-mutants.
+mutants-risk *options:
+    cargo mutants --test-tool nextest -p cdb_core -f 'crates/cdb_core/src/checks/*.rs' -f crates/cdb_core/src/checks.rs -f crates/cdb_core/src/limits.rs -f 'crates/cdb_core/src/portfolio*' -f 'crates/cdb_core/src/portfolio/*.rs' -f crates/cdb_core/src/pnl.rs -f crates/cdb_core/src/breaker.rs -f crates/cdb_core/src/window.rs --minimum-test-timeout 120 {{options}} -- --lib
+
 # Renews the offline data of the compile-time checked queries.
 sqlx:
     ./scripts/sqlx-prepare

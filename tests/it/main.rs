@@ -36,3 +36,4 @@ mod dashboards; // every panel and rule at a real Prometheus and the ledger
 mod console; // who may do what at the operator's page
 mod console_browser; // the page in a browser
 mod running; // cdb up itself
+mod status; // docs/status.md

@@ -887,6 +887,17 @@ fn a_buy_beside_an_asset_without_a_price_is_refused_by_its_name_and_a_sell_is_no
 }
 
 #[test]
+fn every_dollar_counts_as_money_and_none_as_a_position() {
+    let scene = desk().holding("USDC", "500").holding("USD1", "250");
+    let sums = scene.portfolio().exposure_and_equity(&asset("USDT"));
+    assert_eq!(sums, Ok((usd("0"), usd("10750"))));
+    assert_eq!(scene.portfolio().exposure_and_equity(&asset("EUR")), sums, "in what no symbol is paid in, too");
+    let with_btc = scene.holding("BTC", "0.1").portfolio();
+    assert_eq!(with_btc.exposure_and_equity(&asset("USDT")), Ok((usd("6000.005"), usd("16750.005"))));
+    assert_eq!(with_btc.exposure_and_equity(&asset("EUR")), Err(asset("BTC")));
+}
+
+#[test]
 fn a_held_asset_other_than_the_orders_own_is_marked_by_a_price_of_the_last_minute_unless_it_is_dust() {
     let scene = |amount: &str, age_ms: i64| {
         let mut scene = desk().holding("XYZ", amount).quote("XYZUSDT", "0.10", "0.10");
