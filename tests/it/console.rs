@@ -207,11 +207,13 @@ async fn an_order_is_told_from_verdict_to_fill() {
     let steps = story["steps"].as_array().unwrap();
     assert!(steps[0]["checks"].as_array().is_some_and(|checks| !checks.is_empty()), "{story}");
     assert!(steps.windows(2).all(|pair| pair[0]["at"].as_i64() <= pair[1]["at"].as_i64()), "in the order of happening");
-    let state = desk.state().await;
-    assert_eq!(state["trading"]["state"], "trading");
-    let position =
-        state["positions"].as_array().unwrap().iter().find(|row| row["symbol"] == "BTCUSDT").unwrap().clone();
-    assert_eq!(position["qty"], "0.002");
+    cell.until("it trades, and the fill is in the position", async || {
+        let state = desk.state().await;
+        let positions = state["positions"].as_array().cloned().unwrap_or_default();
+        state["trading"]["state"] == "trading"
+            && positions.iter().any(|row| row["symbol"] == "BTCUSDT" && row["qty"] == "0.002")
+    })
+    .await;
     cell.until("the order counts in its limit", async || {
         let limits = desk.state().await["usage"]["limits"].clone();
         let limits = limits.as_array().cloned().unwrap_or_default();

@@ -43,6 +43,7 @@ fn known_values() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
         ("endpoint", Endpoint::ALL.iter().map(|endpoint| endpoint.name()).collect()),
         ("type", EventType::ALL.iter().map(|event_type| event_type.as_str()).collect()),
         ("service", words(&SERVICES)),
+        ("opinion", words(cdb_core::second_opinion::Opinion::WORDS)),
         ("group", words(&["cdb_risk", "cdb_execution"])),
     ];
     rows.into_iter().map(|(label, values)| (label, values.into_iter().collect())).collect()

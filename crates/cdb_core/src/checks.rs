@@ -77,6 +77,9 @@ pub struct CheckResult {
     pub value: Figure,
     /// What is allowed.
     pub limit: Figure,
+    /// Whether it does not hold; not on the wire when it does.
+    #[serde(rename = "refused", skip_serializing_if = "std::ops::Not::not")]
+    pub is_refused: bool,
 }
 
 /// What a check function answers.
@@ -241,25 +244,25 @@ pub const TABLE: &[Row] = &[
 /// What the table says of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Evaluation {
-    /// Every check made; the last one is the refusal, if there is one.
+    /// Every check of the table, in its order.
     pub checks: Vec<CheckResult>,
-    /// The refusal with its text for a person.
+    /// The first refusal with its text for a person.
     pub refusal: Option<(Reason, String)>,
 }
 
-/// Walks the table; the first refusal ends it.
+/// Walks the whole table: the first refusal names the verdict, and the others are listed with it.
 #[must_use]
 pub fn evaluate(context: &Context<'_>) -> Evaluation {
     let mut checks = Vec::with_capacity(TABLE.len());
+    let mut refusal = None;
     for row in TABLE {
         let outcome = (row.check)(context);
         let check = outcome.refusal.as_ref().map_or(row.reasons[0], |(reason, _)| *reason);
-        checks.push(CheckResult { check, value: outcome.value, limit: outcome.limit });
-        if outcome.refusal.is_some() {
-            return Evaluation { checks, refusal: outcome.refusal };
-        }
+        let is_refused = outcome.refusal.is_some();
+        checks.push(CheckResult { check, value: outcome.value, limit: outcome.limit, is_refused });
+        refusal = refusal.or(outcome.refusal);
     }
-    Evaluation { checks, refusal: None }
+    Evaluation { checks, refusal }
 }
 
 #[cfg(test)]

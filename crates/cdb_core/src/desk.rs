@@ -299,7 +299,7 @@ impl Desk {
                 verdict.reason = Some(Reason::Malformed);
                 verdict.detail = fault.to_string();
                 let (value, limit) = (Figure::Name(fault.field), Figure::Word("well formed"));
-                verdict.checks = vec![CheckResult { check: Reason::Malformed, value, limit }];
+                verdict.checks = vec![CheckResult { check: Reason::Malformed, value, limit, is_refused: true }];
             }
             Ok(command) => self.judge(&mut verdict, command, known.is_some(), now),
         }

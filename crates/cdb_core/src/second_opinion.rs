@@ -71,6 +71,8 @@ struct Shown {
     check: String,
     value: String,
     limit: String,
+    #[serde(default)]
+    refused: bool,
 }
 
 impl Shown {
@@ -81,7 +83,8 @@ impl Shown {
 
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} of {}", self.check, self.value, self.limit)
+        let refused = if self.refused { " (refused)" } else { "" };
+        write!(f, "{} {} of {}{refused}", self.check, self.value, self.limit)
     }
 }
 

@@ -163,7 +163,7 @@ impl Observer {
 
     fn checked(&self, verdict: &Verdict) {
         for check in &verdict.checks {
-            let outcome = if verdict.reason == Some(check.check) { "refused" } else { "passed" };
+            let outcome = if check.is_refused { "refused" } else { "passed" };
             self.checks.with_label_values(&[check.check.code(), outcome]).inc();
         }
     }

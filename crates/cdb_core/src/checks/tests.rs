@@ -332,6 +332,28 @@ fn row_of(reason: Reason) -> usize {
     TABLE.iter().position(|row| row.reasons.contains(&reason)).expect("the reason has a row")
 }
 
+#[test]
+fn every_refusal_is_listed_and_the_first_names_the_verdict() {
+    let scene = desk().limit("ALLOWED_SYMBOLS", "ETHUSDT").holding("USDT", "100");
+    let evaluation = scene.judge(&buy().limit("90000.00", "0.1"));
+    assert_eq!(evaluation.refusal.map(|(reason, _)| reason), Some(Reason::SymbolNotAllowed));
+    let refused: Vec<Reason> =
+        evaluation.checks.iter().filter(|check| check.is_refused).map(|check| check.check).collect();
+    let expected = [
+        Reason::SymbolNotAllowed,
+        Reason::PriceOutsideCollar,
+        Reason::OrderTooLarge,
+        Reason::PositionTooLarge,
+        Reason::PositionPctExceeded,
+        Reason::ExposureExceeded,
+        Reason::InsufficientBalance,
+        Reason::NotionalThrottled,
+    ];
+    assert_eq!(refused, expected);
+    let json = serde_json::to_string(&evaluation.checks).expect("JSON");
+    assert_eq!(json.matches(r#""refused":true"#).count(), expected.len(), "{json}");
+}
+
 /// No refusal, and every row of the table was asked, in order.
 #[track_caller]
 fn assert_approved(scene: &Scene, wish: &Wish) {
@@ -342,26 +364,26 @@ fn assert_approved(scene: &Scene, wish: &Wish) {
     assert_eq!(asked, rows, "{wish:?}");
 }
 
-/// The row that can give `reason` was asked and passed, whatever a later row says.
+/// The row that can give `reason` passed, whatever another row says.
 #[track_caller]
 fn assert_check_passed(scene: &Scene, wish: &Wish, reason: Reason) {
     let evaluation = scene.judge(wish);
-    let row = row_of(reason);
-    let last = evaluation.checks.len() - 1;
-    let is_passed = row < last || (row == last && evaluation.refusal.is_none());
-    assert!(is_passed, "{wish:?}: {:?}", evaluation.refusal);
-    assert_eq!(evaluation.checks[row].check, TABLE[row].reasons[0], "{wish:?}");
+    let check = &evaluation.checks[row_of(reason)];
+    assert!(!check.is_refused, "{wish:?}: {:?}", evaluation.refusal);
+    assert_eq!(check.check, TABLE[row_of(reason)].reasons[0], "{wish:?}");
 }
 
-/// Refused for exactly this reason, by its own row, and no row after it was asked.
+/// Refused for exactly this reason, by its own row, every row before which passed.
 #[track_caller]
 fn assert_refused(scene: &Scene, wish: &Wish, reason: Reason) {
     let evaluation = scene.judge(wish);
     let (given, text) = evaluation.refusal.unwrap_or_else(|| panic!("must be refused: {wish:?}"));
     assert_eq!(given, reason, "{wish:?}: {text}");
     assert!(!text.is_empty(), "{wish:?}");
-    assert_eq!(evaluation.checks.len() - 1, row_of(reason), "{wish:?}");
-    assert_eq!(evaluation.checks.last().map(|check| check.check), Some(reason), "{wish:?}");
+    assert_eq!(evaluation.checks.len(), TABLE.len(), "{wish:?}");
+    let first = evaluation.checks.iter().position(|check| check.is_refused);
+    assert_eq!(first, Some(row_of(reason)), "{wish:?}");
+    assert_eq!(evaluation.checks[row_of(reason)].check, reason, "{wish:?}");
 }
 
 /// One step below and exactly at the limit pass; one step above is refused.
@@ -868,7 +890,7 @@ fn a_buy_beside_an_asset_without_a_price_is_refused_by_its_name_and_a_sell_is_no
         for wish in &buys {
             assert_refused(scene, wish, Reason::NoReferencePrice);
             let evaluation = scene.judge(wish);
-            let check = evaluation.checks.last().expect("the refusal");
+            let check = evaluation.checks.iter().find(|check| check.is_refused).expect("the refusal");
             assert_eq!(check.value, Figure::Name("XYZ".to_owned()), "{wish:?}");
             let (_, text) = evaluation.refusal.expect("refused");
             assert!(text.contains("XYZ"), "{text}");

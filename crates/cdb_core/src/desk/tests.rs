@@ -888,7 +888,7 @@ fn every_open_buy_keeps_its_taker_fee_so_that_all_that_was_approved_can_be_paid(
     let mut floor = with("1000");
     floor.approve(&buy("a-1").market_for("400"));
     let refused = floor.refuse(&buy("a-2").market_for("599.7"), Reason::InsufficientBalance);
-    let check = refused.checks.last().expect("the refusal");
+    let check = refused.checks.iter().find(|check| check.is_refused).expect("the refusal");
     assert_eq!(check.value, Figure::Decimal(decimal("599.99985")));
     assert_eq!(check.limit, Figure::Decimal(decimal("599.8")));
 

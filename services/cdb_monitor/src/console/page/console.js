@@ -581,12 +581,13 @@ function title(one) {
 
 function checks(all) {
   const made = el("details");
-  const last = all[all.length - 1];
-  made.append(el("summary", "", `${all.length} checks, the last: ${last.check}`));
+  const refused = all.filter((check) => check.refused);
+  const text = refused.length ? `refused by: ${refused.map((check) => check.check).join(", ")}` : "all hold";
+  made.append(el("summary", "", `${all.length} checks, ${text}`));
   const table = el("table");
   const body = el("tbody");
   for (const check of all) {
-    const line = el("tr");
+    const line = el("tr", check.refused ? "bad" : "");
     for (const [name, value] of [["Check", check.check], ["Value", check.value], ["Limit", check.limit]]) {
       const cell = el("td", "", isKnown(value) ? value : "-");
       cell.dataset.title = name;
