@@ -43,6 +43,7 @@ async fn cell_with(settings: &str) -> Cell {
     Cell::start_with(&settings, &["--unlimited-exchange", "--balance", "USDT=100000"]).await
 }
 
+/// FL-RL-04: nobody knocks during a ban.
 #[tokio::test]
 async fn a_ban_opens_it_and_nothing_is_sent_until_the_ban_is_over_whoever_restarts() {
     let cell = cell_with("").await;

@@ -81,6 +81,7 @@ async fn killing_the_stand_in_in_a_burst_loses_and_doubles_nothing() {
     survives("exchange").await;
 }
 
+/// FL-RD-05: a crash between reading and acknowledging.
 #[tokio::test]
 async fn killing_risk_in_a_burst_loses_and_doubles_nothing() {
     survives("cdb_risk").await;

@@ -46,6 +46,7 @@ async fn a_revoked_key_refuses_orders_and_trading_goes_on_once_it_is_valid_again
     ends_as(&cell, "valid-1", "Filled").await;
 }
 
+/// FL-MX-04: 700003 again and again, from a clock a little off.
 #[tokio::test]
 async fn a_clock_that_was_set_is_measured_again_after_the_first_refusal() {
     let cell = Cell::start().await;

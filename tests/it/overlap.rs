@@ -20,6 +20,7 @@ async fn one_is_filled(cell: &Cell, name: &str) {
     .await;
 }
 
+/// FL-CO-04: two instances at once.
 #[tokio::test]
 async fn a_paused_executor_is_replaced_and_sends_nothing_when_it_comes_back() {
     let cell = Cell::start().await;

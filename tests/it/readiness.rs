@@ -28,6 +28,7 @@ async fn is_ready(cell: &Cell, service: &str) {
     .await;
 }
 
+/// FL-CO-11, FL-RD-01: alive and doing nothing; a connection that answers no more.
 #[tokio::test]
 async fn a_stalled_redis_makes_all_three_unready_with_the_reason_and_nothing_is_shown_as_well() {
     let cell = Cell::start().await;

@@ -16,6 +16,7 @@ async fn is_filled(cell: &Cell, id: &str) {
     cell.until("it is filled", async || cell.state_of(id).await.as_deref() == Some("Filled")).await;
 }
 
+/// FL-RD-02: consumer groups that are gone.
 #[tokio::test]
 async fn after_flushall_nothing_is_sent_until_an_operator_resumes_and_no_id_is_ever_sent_again() {
     let cell = Cell::start().await;
@@ -84,6 +85,7 @@ async fn scripts_that_redis_forgot_are_loaded_again_and_trading_goes_on() {
     }
 }
 
+/// FL-CO-01, FL-CO-02: the stop signal arrives, and an order in mid-air is not dropped.
 #[tokio::test]
 async fn sigterm_finishes_what_is_in_flight_and_leaves_no_doubt() {
     let cell = Cell::start().await;
@@ -99,4 +101,25 @@ async fn sigterm_finishes_what_is_in_flight_and_leaves_no_doubt() {
     let doubts = reports.values().flatten().filter(|report| report["in_doubt"] == true).count();
     assert_eq!(doubts, 0, "an order in flight was left behind");
     assert!(cell.up_log().contains("cdb_execution ended (exit status: 0)"), "{}", cell.up_log());
+}
+
+/// FL-RD-13: a Redis that may throw keys away could throw away the stop; no permit is given on it.
+#[tokio::test]
+async fn a_redis_that_may_evict_keys_is_not_traded_on() {
+    let cell = Cell::start().await;
+    let mut redis = cell.as_superuser().await;
+    let set = |policy: &str| {
+        let mut command = redis::cmd("CONFIG");
+        command.arg(&["SET", "maxmemory-policy", policy]);
+        command
+    };
+    let _: String = set("allkeys-lru").query_async(&mut redis).await.unwrap();
+    cell.kill("cdb_risk");
+    cell.until("the permit has lapsed", async || cell.value_of("cdb:permit").await.is_none()).await;
+    cell.put(&market_buy("evict-1", "0.001").to_string()).await;
+    cell.until("risk says why", async || cell.whole_logs().contains("maxmemory-policy noeviction")).await;
+    assert!(cell.posts().await.is_empty() && cell.stream("cdb:verdicts").await.is_empty());
+    let _: String = set("noeviction").query_async(&mut redis).await.unwrap();
+    cell.put(&market_buy("evict-2", "0.001").to_string()).await;
+    cell.until("it is filled", async || cell.state_of("evict-2").await.as_deref() == Some("Filled")).await;
 }

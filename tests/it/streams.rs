@@ -119,16 +119,19 @@ async fn a_dead_key_is_replaced(is_told: bool) {
     assert!(!cell.whole_logs().contains("listenKey"), "a listen key in a log");
 }
 
+/// FL-US-01: fills while the stream is opened again.
 #[tokio::test]
 async fn a_stream_that_ends_or_whose_key_lapses_is_opened_again_and_what_it_missed_is_asked_for() {
     a_dead_key_is_replaced(true).await;
 }
 
+/// FL-MX-12: the listen key is dead and its keep-alive goes on for ever.
 #[tokio::test]
 async fn a_key_that_is_dead_is_replaced_although_its_connection_only_breaks() {
     a_dead_key_is_replaced(false).await;
 }
 
+/// FL-US-06: a connection that is dead and says nothing.
 #[tokio::test]
 async fn a_silent_stream_and_a_refused_channel_cost_time_and_no_fill() {
     let cell = Cell::start().await;

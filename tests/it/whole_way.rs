@@ -54,6 +54,7 @@ async fn a_resting_order_is_cancelled_and_its_reservation_ends() {
     .await;
 }
 
+/// FL-RD-18: a producer that does not know whether XADD worked sends again.
 #[tokio::test]
 async fn the_same_bytes_twice_are_one_order_with_its_verdict_twice() {
     let cell = Cell::start().await;

@@ -744,6 +744,7 @@ fn a_book_with_a_price_of_zero_is_no_reference() {
     }
 }
 
+/// FL-MX-16: far above the market or far below it, for either side.
 #[test]
 fn a_limit_price_stays_within_the_collar_around_the_side_it_would_take() {
     // A buy is measured against the ask 60000.00, a sell against the bid 58000.00: 5 % are 3000.00 and 2900.00.
