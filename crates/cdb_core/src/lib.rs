@@ -33,6 +33,7 @@ pub mod lifecycle; // how reports move an order, whatever their order of arrival
 pub mod reconcile; // whether the account is explained by the fills
 pub mod report; // what happened to an order, and to the account
 pub mod event; // what happened to the desk
+pub mod alert; // when a person is told
 pub mod audit; // the tamper-evident chain of records
 pub mod tree; // short proofs that records are in a chain
 pub mod checkpoint; // signed: how far a chain had come
