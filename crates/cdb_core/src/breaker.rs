@@ -402,9 +402,40 @@ mod tests {
     }
 
     #[test]
+    fn the_first_latching_cause_stays_and_so_does_the_first_that_recovers() {
+        for (first, second) in [
+            (Cause::DailyLoss, Cause::Operator),
+            (Cause::ClockOffset, Cause::LedgerAway),
+            (Cause::Operator, Cause::ExchangeBan),
+        ] {
+            let mut breaker = Breaker::default();
+            let opened = breaker.on(Input::Trip(first), &limits(), NOW);
+            assert_eq!(breaker.on(Input::Trip(second), &limits(), NOW.plus_ms(1)), None, "{second} after {first}");
+            assert_eq!(Some(breaker.state()), opened);
+        }
+    }
+
+    #[test]
+    fn a_success_from_before_the_last_closing_ends_no_row_of_failures() {
+        let mut breaker = Breaker::default();
+        breaker.on(Input::Trip(Cause::Operator), &limits(), NOW);
+        breaker.on(Input::Reset, &limits(), NOW);
+        fail(&mut breaker, 2, NOW.plus_ms(1));
+        assert_eq!(breaker.failures(NOW.plus_ms(1)), (2, 2));
+        breaker.on(Input::Success { begun_at: NOW.plus_ms(-1) }, &limits(), NOW.plus_ms(2));
+        assert_eq!(breaker.failures(NOW.plus_ms(2)), (2, 2));
+        breaker.on(Input::Success { begun_at: NOW }, &limits(), NOW.plus_ms(2));
+        assert_eq!(breaker.failures(NOW.plus_ms(2)), (0, 2));
+        breaker.on(Input::Trip(Cause::Operator), &limits(), NOW.plus_ms(3));
+        breaker.on(Input::Reset, &limits(), NOW.plus_ms(3));
+        assert_eq!(breaker.failures(NOW.plus_ms(3)), (0, 0), "closing starts the counts afresh");
+    }
+
+    #[test]
     fn every_code_reads_back() {
         for cause in Cause::ALL {
             assert_eq!(Cause::parse(cause.code()), Some(*cause));
+            assert_eq!(cause.to_string(), cause.code());
         }
     }
 }

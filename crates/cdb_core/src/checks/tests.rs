@@ -333,6 +333,24 @@ fn row_of(reason: Reason) -> usize {
 }
 
 #[test]
+fn a_figure_is_shown_to_eight_decimals_without_needless_zeros() {
+    let shown = |text: &str| Figure::Decimal(text.parse().expect("a decimal")).to_string();
+    for (value, text) in [
+        ("60000.00", "60000"),
+        ("0.12345678", "0.12345678"),
+        ("0.123456780", "0.12345678"),
+        ("0.123456789", "0.12345679"),
+        ("0.000000001", "0"),
+        ("100", "100"),
+    ] {
+        assert_eq!(shown(value), text);
+    }
+    let others =
+        [Figure::Nothing, Figure::Count(7), Figure::Millis(-5), Figure::Word("none"), Figure::Name("X".into())];
+    assert_eq!(others.map(|figure| figure.to_string()), ["-", "7", "-5", "none", "X"]);
+}
+
+#[test]
 fn every_refusal_is_listed_and_the_first_names_the_verdict() {
     let scene = desk().limit("ALLOWED_SYMBOLS", "ETHUSDT").holding("USDT", "100");
     let evaluation = scene.judge(&buy().limit("90000.00", "0.1"));
