@@ -46,8 +46,7 @@ impl fmt::Display for Figure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nothing => f.write_str("-"),
-            Self::Decimal(value) if value.scale() > 8 => write!(f, "{}", value.round_dp(8).normalize()),
-            Self::Decimal(value) => write!(f, "{}", value.normalize()),
+            Self::Decimal(value) => write!(f, "{}", value.round_dp(8).normalize()),
             Self::Count(count) => write!(f, "{count}"),
             Self::Millis(ms) => write!(f, "{ms}"),
             Self::Word(word) => f.write_str(word),
