@@ -117,6 +117,7 @@ impl Accountant {
         if !self.is_explained(&balances).await? {
             return Ok(false);
         }
+        self.quotes.on_held(balances.iter().map(|balance| &balance.asset));
         let snapshot = Execution::AccountSnapshot(AccountSnapshot {
             v: WIRE_VERSION,
             balances: balances.clone(),
@@ -128,7 +129,6 @@ impl Accountant {
             mode: self.book.mode(),
         });
         self.book.gatekeeper().publish(vec![snapshot.to_json()]).await?;
-        self.quotes.on_held(balances.iter().map(|balance| &balance.asset));
         self.baseline = Some(balances);
         self.suspicions = 0;
         self.book.begin_account();

@@ -60,6 +60,8 @@ struct Known {
     last: BTreeMap<Symbol, Price>,
     /// Pairs of what the account holds: risk marks them, although they may not be traded.
     held: BTreeSet<Symbol>,
+    /// Whether that has changed since prices were last read.
+    is_held_new: bool,
     heard_at: Option<Instant>,
 }
 
@@ -76,7 +78,10 @@ impl Quotes {
     /// Says what the account holds.
     pub fn on_held<'a>(&self, assets: impl Iterator<Item = &'a Asset>) {
         let pairs = assets.flat_map(|asset| USD_ASSETS.map(|usd| Symbol::parse(&format!("{asset}{usd}"))));
-        self.known().held = pairs.flatten().collect();
+        let held: BTreeSet<Symbol> = pairs.flatten().collect();
+        let mut known = self.known();
+        known.is_held_new |= known.held != held;
+        known.held = held;
     }
 
     fn is_wanted(&self, symbol: &Symbol) -> bool {
@@ -155,7 +160,8 @@ pub async fn run(config: Config, venue: Venue, quotes: Quotes, pairs: Pairs) -> 
                 quotes.known().last = prices;
             }
         }
-        if quotes.is_heard() && !round.is_multiple_of(QUOTES_EVERY) {
+        let is_held_new = std::mem::take(&mut quotes.known().is_held_new);
+        if quotes.is_heard() && !round.is_multiple_of(QUOTES_EVERY) && !is_held_new {
             continue;
         }
         let answer =
