@@ -36,12 +36,26 @@ async fn refusals_of_key_address_and_clock_end_the_order_with_their_meaning() {
 }
 
 #[tokio::test]
-async fn a_revoked_key_refuses_orders_and_trading_goes_on_once_it_is_valid_again() {
+async fn a_revoked_key_opens_the_breaker_and_trading_goes_on_once_it_is_valid_again_and_an_operator_says_so() {
     let cell = Cell::start().await;
     cell.tell("/switches", &json!({"is_key_revoked": true})).await;
     ends_as(&cell, "revoked-1", "Rejected").await;
     assert_eq!(reason_of(&cell, "revoked-1").await, "venue_auth");
+    cell.until("the breaker is open", async || cell.status().await["breaker"]["state"] == "open").await;
+    assert_eq!(cell.status().await["breaker"]["cause"], "key_refused");
+    let raised = async || {
+        let events = cell.stream("cdb:events").await;
+        events.iter().any(|event| event["type"] == "alert_raised" && event["detail"]["id"] == "exchange_key_refused")
+    };
+    cell.until("somebody is told", raised).await;
     cell.tell("/switches", &json!({})).await;
+    let resolved = async || {
+        let events = cell.stream("cdb:events").await;
+        events.iter().any(|event| event["type"] == "alert_resolved" && event["detail"]["id"] == "exchange_key_refused")
+    };
+    cell.until("the key is taken again", resolved).await;
+    assert_eq!(cell.status().await["breaker"]["state"], "open", "it does not end by itself");
+    assert!(cell.cdb(&["breaker", "reset", "--reason", "the key is valid again"]).status.success());
     cell.until("it may trade", async || cell.status().await["may_trade"] == true).await;
     ends_as(&cell, "valid-1", "Filled").await;
 }

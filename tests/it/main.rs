@@ -30,6 +30,7 @@ mod bus_acl; // who may do what on Redis
 mod secret_places; // passwords of any form, no dumps, starts that are refused
 mod secrets_stay_secret; // marker secrets, every failure, every output
 mod init_secrets; // scripts/init-secrets
+mod key_rotation; // `cdb keys`: another exchange key while orders are under way
 mod metrics; // what the services say about themselves
 mod readiness; // 503 with the reason
 mod dashboards; // every panel and rule at a real Prometheus and the ledger

@@ -118,7 +118,19 @@ async fn every_failure_of_the_exchange(cell: &Cell) {
         cell.stream("cdb:events").await.iter().any(|event| event["detail"]["kind"] == "exchange_auth")
     })
     .await;
+    let of_key = async |kind: &str| {
+        let events = cell.stream("cdb:events").await;
+        let is_of_key = |event: &&Value| event["type"] == kind && event["detail"]["id"] == "exchange_key_refused";
+        events.iter().filter(is_of_key).count()
+    };
+    cell.until("somebody is told", async || of_key("alert_raised").await > of_key("alert_resolved").await).await;
     cell.tell("/switches", &json!({})).await;
+    cell.until("the key is taken again", async || {
+        let status = cell.cdb(&["--json", "keys", "status"]);
+        serde_json::from_slice::<Value>(&status.stdout).is_ok_and(|status| status["secrets"][0]["refused"].is_null())
+    })
+    .await;
+    assert!(cell.cdb(&["breaker", "reset", "--reason", "the key is valid again"]).status.success());
 }
 
 /// Redis, PostgreSQL, exchange and services end without a word; verdicts are forged; the wrong token is used.

@@ -236,6 +236,26 @@ impl Cell {
             .expect("cdb can be run")
     }
 
+    /// Runs `cdb` against this cell with something to read, beside whatever else the test does.
+    ///
+    /// # Panics
+    /// It cannot be run.
+    pub async fn cdb_reading(&self, arguments: &[&str], input: &str) -> Output {
+        let mut command = Command::new(programs().join("cdb"));
+        command.arg("--cell").arg(self.file()).args(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let input = input.to_owned();
+        let run = move || {
+            let mut child = command.spawn().expect("cdb can be run");
+            let mut stdin = child.stdin.take().expect("its input");
+            // One that ends without reading it is a case as well.
+            let _closed = std::io::Write::write_all(&mut stdin, input.as_bytes());
+            drop(stdin);
+            child.wait_with_output().expect("cdb ends")
+        };
+        tokio::task::spawn_blocking(run).await.expect("cdb")
+    }
+
     /// `cdb status --json`
     pub async fn status(&self) -> Value {
         let (program, file) = (programs().join("cdb"), self.file());

@@ -42,6 +42,8 @@ pub enum Cause {
     LedgerAway,
     /// An order's doubt lasted beyond its bound.
     DoubtTooLong,
+    /// The exchange refuses the key.
+    KeyRefused,
     /// An operator opened it.
     Operator,
 }
@@ -60,6 +62,7 @@ impl Cause {
         Self::ClockOffset,
         Self::LedgerAway,
         Self::DoubtTooLong,
+        Self::KeyRefused,
         Self::Operator,
     ];
 
@@ -78,6 +81,7 @@ impl Cause {
             Self::ClockOffset => "clock_offset",
             Self::LedgerAway => "ledger_away",
             Self::DoubtTooLong => "doubt_too_long",
+            Self::KeyRefused => "key_refused",
             Self::Operator => "operator",
         }
     }
@@ -103,6 +107,7 @@ impl Cause {
             | Self::ReconciliationBreak
             | Self::ForeignOrder
             | Self::DoubtTooLong
+            | Self::KeyRefused
             | Self::Operator => true,
         }
     }

@@ -25,6 +25,7 @@ pub fn cause_of(code: &str, json: &[u8], now: Timestamp) -> Option<Cause> {
         | Cause::DoubtTooLong
         | Cause::AuditUnwritable
         | Cause::LedgerAway
+        | Cause::KeyRefused
         | Cause::ReconciliationBreak => true,
         Cause::ConsecutiveFailures
         | Cause::FailuresPerHour

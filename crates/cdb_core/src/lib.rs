@@ -38,6 +38,7 @@ pub mod audit; // the tamper-evident chain of records
 pub mod tree; // short proofs that records are in a chain
 pub mod checkpoint; // signed: how far a chain had come
 pub mod secret; // what may never be printed
+pub mod key_change; // what becomes of a changed exchange key
 
 #[cfg(test)]
 mod test_values; // values that several tests speak of

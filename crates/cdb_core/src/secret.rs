@@ -103,6 +103,12 @@ impl Secret {
         &self.0
     }
 
+    /// Whether this is the same text.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        *self.0 == *other.0
+    }
+
     /// The first 8 hex digits of its SHA-256: the only thing that may be shown.
     #[must_use]
     pub fn fingerprint(&self) -> String {

@@ -10,7 +10,11 @@ use cdb_core::limits::ConfigFault;
 use cdb_core::report::Mode;
 use cdb_core::secret::Secret;
 
-use crate::secret_file::{self, SecretError};
+use crate::secret_file::{self, Place, SecretError};
+use crate::secret_pair;
+
+/// Two secrets that belong together, and their files where they are in files.
+pub type SecretPair = (Secret, Secret, Option<(PathBuf, PathBuf)>);
 
 /// Reads variables and collects what is wrong with them.
 #[derive(Debug)]
@@ -68,6 +72,20 @@ impl Environment {
                 None
             }
         }
+    }
+
+    /// Two secrets that belong together, read as one where both are in files, and then those files.
+    pub fn secret_pair(&mut self, first: &str, second: &str, mode: Mode) -> Option<SecretPair> {
+        let places = (secret_file::place(self, first, mode), secret_file::place(self, second, mode));
+        if let (Ok(Place::File(first_file)), Ok(Place::File(second_file))) = places {
+            // Each by itself as well: a fault is told with its name.
+            let alone = (self.secret(first, mode)?, self.secret(second, mode)?);
+            let (one, other) = secret_pair::read(&first_file, &second_file).unwrap_or(alone);
+            return Some((one, other, Some((first_file, second_file))));
+        }
+        let pair = (self.secret(first, mode), self.secret(second, mode));
+        let (Some(one), Some(other)) = pair else { return None };
+        Some((one, other, None))
     }
 
     /// A secret that may be absent.

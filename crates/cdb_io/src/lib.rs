@@ -3,6 +3,7 @@
 pub mod clock; // wall, monotonic and boot time
 pub mod config; // a service's environment, all faults at once
 pub mod secret_file; // secrets out of files
+pub mod secret_pair; // the same while they are exchanged, two that belong together as one
 pub mod no_dumps; // no image of a process that holds secrets
 pub mod durable_file; // small files, whole or not at all
 pub mod bus; // connections to Redis and what is read from it

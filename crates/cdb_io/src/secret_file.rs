@@ -53,6 +53,9 @@ pub enum SecretError {
     /// Anybody could replace it.
     #[error("file {0} is writable by everybody: chmod o-w it, and rotate the secret")]
     WorldWritable(PathBuf),
+    /// Somebody replaces it, and does not end.
+    #[error("file {0} is held by whoever replaces it")]
+    Busy(PathBuf),
     /// Not readable.
     #[error("file {path} cannot be read: {source}")]
     Unreadable {
@@ -130,7 +133,7 @@ pub fn read(path: &Path) -> Result<Secret, SecretError> {
 }
 
 /// Opens what is a regular file that not everybody can write.
-fn open(path: &Path) -> Result<File, SecretError> {
+pub(crate) fn open(path: &Path) -> Result<File, SecretError> {
     let unreadable = |source| SecretError::Unreadable { path: path.to_owned(), source };
     // Non-blocking: opening a pipe would wait for its writer.
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! The calls. Placing does not fail, it answers ([`VenueAnswer`]); everything else gives its data or a [`Trouble`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use cdb_core::ids::{ClOrdId, OrderId, Symbol};
@@ -39,7 +40,20 @@ pub struct Client {
     /// For new orders: a connection that takes long would carry the order beyond its send deadline.
     orders: reqwest::Client,
     base: String,
-    credentials: Credentials,
+    /// The same for every clone. A request takes the pair once and keeps it until it is answered, so that key and
+    /// signature are always of one pair.
+    credentials: Arc<RwLock<Arc<Credentials>>>,
+}
+
+/// A pair that signs no further request.
+pub struct Retired(Arc<Credentials>);
+
+impl Retired {
+    /// Whether every request that it signed has been answered or given up.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
 }
 
 /// When a signed request says it was made, and for how long it holds.
@@ -57,8 +71,7 @@ impl Client {
     /// # Errors
     /// The key has characters that no header can carry.
     pub fn new(base: &str, credentials: Credentials) -> Result<Self, &'static str> {
-        HeaderValue::from_str(credentials.api_key().expose())
-            .map_err(|_| "the API key has characters that no header can carry")?;
+        let credentials = usable(credentials)?;
         let client = |connect_timeout| {
             let builder = http::builder()?.timeout(ANSWER_TIMEOUT).connect_timeout(connect_timeout);
             builder.build().map_err(|_| "the HTTP client cannot be built")
@@ -68,14 +81,39 @@ impl Client {
         Ok(Self { http, orders, base: base.trim_end_matches('/').to_owned(), credentials })
     }
 
-    async fn call(&self, method: Method, path: &str, query: &str, is_signed: bool) -> Result<Vec<u8>, Trouble> {
+    /// The same client with another pair, which this one does not use: to prove it.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with(&self, credentials: Credentials) -> Result<Self, &'static str> {
+        Ok(Self { credentials: usable(credentials)?, ..self.clone() })
+    }
+
+    /// From here on every clone signs with the pair of `proven`; what was signed before keeps its signature.
+    #[must_use]
+    pub fn take_over(&self, proven: &Self) -> Retired {
+        let next = proven.credentials();
+        Retired(std::mem::replace(&mut *self.credentials.write().unwrap_or_else(PoisonError::into_inner), next))
+    }
+
+    fn credentials(&self) -> Arc<Credentials> {
+        Arc::clone(&self.credentials.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        query: &str,
+        signed_by: Option<&Credentials>,
+    ) -> Result<Vec<u8>, Trouble> {
         let separator = if query.is_empty() { "" } else { "?" };
         let url = format!("{}/api/v3/{path}{separator}{query}", self.base);
         // Any other call may take its time to connect.
         let http = if method == Method::POST && path != "userDataStream" { &self.orders } else { &self.http };
         let mut request = http.request(method, url).header(CONTENT_TYPE, "application/json");
-        if is_signed {
-            let mut key = HeaderValue::from_str(self.credentials.api_key().expose())
+        if let Some(credentials) = signed_by {
+            let mut key = HeaderValue::from_str(credentials.api_key().expose())
                 .expect("the key was checked when the client was made");
             key.set_sensitive(true);
             request = request.header("X-MEXC-APIKEY", key);
@@ -94,19 +132,22 @@ impl Client {
         }
         // An answer may repeat what it was asked: nothing that opens the account goes on from here.
         let signature = query.rsplit_once("signature=").map_or("", |(_, signature)| signature);
-        for secret in [self.credentials.api_key().expose(), signature] {
+        let present = self.credentials();
+        let signed_with = signed_by.map_or("", |credentials| credentials.api_key().expose());
+        for secret in [present.api_key().expose(), signed_with, signature] {
             body = without(body, secret);
         }
         Reply { status, retry_after_s, body }.success()
     }
 
     async fn public(&self, path: &str, query: Query) -> Result<Vec<u8>, Trouble> {
-        self.call(Method::GET, path, query.as_str(), false).await
+        self.call(Method::GET, path, query.as_str(), None).await
     }
 
     async fn signed(&self, method: Method, path: &str, query: Query, stamp: Stamp) -> Result<Vec<u8>, Trouble> {
-        let query = query.signed(&self.credentials, stamp.timestamp_ms, stamp.recv_window_ms);
-        self.call(method, path, &query, true).await
+        let credentials = self.credentials();
+        let query = query.signed(&credentials, stamp.timestamp_ms, stamp.recv_window_ms);
+        self.call(method, path, &query, Some(&credentials)).await
     }
 
     /// Whether the exchange answers at all.
@@ -372,6 +413,12 @@ impl Client {
         let body = self.signed(Method::GET, "account", Query::default(), stamp).await?;
         wire::account(&body).map_err(unreadable)
     }
+}
+
+fn usable(credentials: Credentials) -> Result<Arc<RwLock<Arc<Credentials>>>, &'static str> {
+    HeaderValue::from_str(credentials.api_key().expose())
+        .map_err(|_| "the API key has characters that no header can carry")?;
+    Ok(Arc::new(RwLock::new(Arc::new(credentials))))
 }
 
 /// The bytes with every occurrence of a text replaced.

@@ -10,7 +10,9 @@ use axum::{Json, Router};
 use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
+use crate::auth::Pair;
 use crate::exchange::{Exchange, Uncertain, Wanted};
 use crate::faults::FaultRule;
 use crate::order::{Kind, Side};
@@ -32,7 +34,9 @@ pub fn routes(shared: Arc<Shared>) -> Router {
         .route("/print", post(print))
         .route("/foreign-order", post(foreign_order))
         .route("/transfer", post(transfer))
-        .route("/keys", post(set_keys))
+        .route("/keys", get(keys).post(set_keys))
+        .route("/keys/add", post(add_keys))
+        .route("/keys/revoke", post(revoke_keys))
         .route("/streams", get(streams))
         .route("/streams/cut", post(cut_streams))
         .route("/listen-keys/lapse", post(lapse_listen_keys))
@@ -177,14 +181,54 @@ async fn transfer(State(shared): State<Arc<Shared>>, Json(transfer): Json<Transf
 struct NewKeys {
     api_key: String,
     api_secret: String,
+    #[serde(default)]
+    can_withdraw: bool,
 }
 
-/// Replaces the key pair, as after a rotation at the exchange.
+impl NewKeys {
+    fn pair(self) -> Pair {
+        Pair::new(self.api_key, self.api_secret, self.can_withdraw)
+    }
+}
+
+/// Every pair by its fingerprint, and what came of the requests that named it; never a key.
+async fn keys(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    let inner = shared.lock();
+    let fingerprint = |key: &str| hex::encode(Sha256::digest(key.as_bytes())).chars().take(8).collect::<String>();
+    let pair = |pair: &Pair| {
+        json!({
+            "fingerprint": fingerprint(&pair.api_key), "is_revoked": pair.is_revoked,
+            "can_withdraw": pair.can_withdraw, "opened": pair.opened, "refused": pair.refused,
+        })
+    };
+    let pairs: Vec<Value> = inner.keys.pairs.iter().map(pair).collect();
+    Json(json!({"pairs": pairs, "mixed": inner.keys.mixed, "unknown": inner.keys.unknown}))
+}
+
+/// Replaces every key pair by one.
 async fn set_keys(State(shared): State<Arc<Shared>>, Json(keys): Json<NewKeys>) -> Json<Value> {
-    let mut inner = shared.lock();
-    inner.keys.api_key = keys.api_key;
-    inner.keys.api_secret = keys.api_secret;
+    shared.lock().keys.pairs = vec![keys.pair()];
     Json(json!({"ok": true}))
+}
+
+/// A further key pair opens the account, beside those that do.
+async fn add_keys(State(shared): State<Arc<Shared>>, Json(keys): Json<NewKeys>) -> Json<Value> {
+    shared.lock().keys.add(keys.pair());
+    Json(json!({"ok": true}))
+}
+
+#[derive(Deserialize)]
+struct Revoked {
+    api_key: String,
+}
+
+/// A key pair opens nothing from here on.
+async fn revoke_keys(State(shared): State<Arc<Shared>>, Json(revoked): Json<Revoked>) -> Response {
+    if shared.lock().keys.revoke(&revoked.api_key) {
+        Json(json!({"ok": true})).into_response()
+    } else {
+        (StatusCode::NOT_FOUND, Json(json!({"error": "no pair has this key"}))).into_response()
+    }
 }
 
 async fn streams(State(shared): State<Arc<Shared>>) -> Json<Value> {

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
-use crate::auth::{self, Keys, Signed};
+use crate::auth::{self, Signed};
 use crate::budget::Admission;
 use crate::error::{Refusal, refuse, unknown_symbol};
 use crate::exchange::Wanted;
@@ -260,9 +260,9 @@ fn route(inner: &mut Inner, call: &Call) -> Result<Value, Refusal> {
     if call.method != "GET" && call.content_type.as_deref().is_some_and(|kind| !kind.starts_with("application/json")) {
         return Err(refuse(700_013, "Invalid content Type."));
     }
-    let keys = Keys { is_revoked: inner.switches.is_key_revoked, ..inner.keys.clone() };
     let signed = Signed { api_key: call.api_key.as_deref(), query: &call.query, body: &call.body };
-    auth::check(&keys, &signed, params, inner.exchange_ms())?;
+    let (is_all_revoked, now) = (inner.switches.is_key_revoked, inner.exchange_ms());
+    auth::check(&mut inner.keys, is_all_revoked, &signed, params, now)?;
     match (call.method.as_str(), call.path.as_str()) {
         ("POST", "order") => new_order(inner, call),
         ("POST", "order/test") => inner.exchange.check(&wanted(params)?).map(|_| json!({})),
@@ -282,7 +282,7 @@ fn route(inner: &mut Inner, call: &Call) -> Result<Value, Refusal> {
         ("GET", "order") => one_order(inner, params).map(|order| order_json(inner, &order)),
         ("GET", "openOrders") => orders(inner, params, true),
         ("GET", "allOrders") => orders(inner, params, false),
-        ("GET", "account") => Ok(account(inner)),
+        ("GET", "account") => Ok(account(inner, call.api_key.as_deref())),
         ("GET", "myTrades") => my_trades(inner, params),
         ("GET", "tradeFee") => {
             let info = inner.exchange.symbols.get(params.needed("symbol")?).ok_or_else(unknown_symbol)?;
@@ -633,7 +633,8 @@ fn orders(inner: &Inner, params: &Params, only_open: bool) -> Result<Value, Refu
     Ok(inner.exchange.orders.values().rev().filter(wanted).take(limit).map(|order| order_json(inner, order)).collect())
 }
 
-fn account(inner: &Inner) -> Value {
+fn account(inner: &Inner, api_key: Option<&str>) -> Value {
+    let can_withdraw = inner.switches.can_withdraw || inner.keys.named(api_key).is_some_and(|pair| pair.can_withdraw);
     let balances: Vec<Value> = inner
         .exchange
         .account
@@ -643,7 +644,7 @@ fn account(inner: &Inner) -> Value {
         .collect();
     json!({
         "makerCommission": null, "takerCommission": null, "buyerCommission": null, "sellerCommission": null,
-        "canTrade": true, "canWithdraw": inner.switches.can_withdraw, "canDeposit": true, "updateTime": null,
+        "canTrade": true, "canWithdraw": can_withdraw, "canDeposit": true, "updateTime": null,
         "accountType": "SPOT", "balances": balances, "permissions": ["SPOT"],
     })
 }

@@ -12,7 +12,7 @@ use axum::routing::any;
 use rust_decimal::Decimal;
 use tokio::net::TcpListener;
 
-use crate::auth::Keys;
+use crate::auth::{Keys, Pair};
 use crate::budget::Budget;
 use crate::exchange::Exchange;
 use crate::faults::Faults;
@@ -87,7 +87,7 @@ impl Server {
         let kept = setup.keep_in.map(|path| Kept::begin(path, &exchange)).transpose().context("keeping the books")?;
         let inner = Inner {
             exchange,
-            keys: Keys { api_key: setup.api_key, api_secret: setup.api_secret, is_revoked: false },
+            keys: Keys { pairs: vec![Pair::new(setup.api_key, setup.api_secret, false)], ..Keys::default() },
             budget,
             faults: Faults::seeded(setup.seed),
             hub: Hub::default(),

@@ -76,6 +76,9 @@ pub enum Command {
     /// The ledger.
     #[command(subcommand)]
     Ledger(LedgerCommand),
+    /// The secrets: what is in use, how old it is, and its exchange for new ones while orders are under way.
+    #[command(subcommand)]
+    Keys(KeysCommand),
 }
 
 /// Ledger commands.
@@ -105,6 +108,69 @@ pub struct ReplayOptions {
 
 fn day(text: &str) -> Result<UtcDay, String> {
     UtcDay::parse(text).ok_or_else(|| "is no day like 2026-11-25".to_owned())
+}
+
+/// Commands about secrets.
+#[derive(Subcommand)]
+pub enum KeysCommand {
+    /// Show the exchange key: fingerprint, age, days left to 90, last use, rights.
+    Status,
+    /// Take a new secret into use: proven, written, taken up by the running services, on record.
+    Rotate(RotateOptions),
+    /// Ask the exchange whether it refuses a key pair that was revoked; exit code 7 when it still takes it.
+    CheckRevoked(PairSource),
+}
+
+/// Where a key pair comes from: the terminal, without echo, when nothing else is said.
+#[derive(Args, Clone, Default)]
+pub struct PairSource {
+    /// Read it from standard input: the key on one line, the secret on the next.
+    #[arg(long, conflicts_with_all = ["key_file", "secret_file"])]
+    pub stdin: bool,
+    /// File with the new key.
+    #[arg(long, requires = "secret_file")]
+    pub key_file: Option<PathBuf>,
+    /// File with its secret.
+    #[arg(long, requires = "key_file")]
+    pub secret_file: Option<PathBuf>,
+    /// Make up a pair and have the stand-in exchange take it; paper cells only.
+    #[arg(long, conflicts_with_all = ["stdin", "key_file", "secret_file"])]
+    pub paper: bool,
+    /// The exchange; the cell's own when absent.
+    #[arg(long, env = "MEXC_BASE_URL")]
+    pub exchange_url: Option<String>,
+}
+
+/// Options of `cdb keys rotate`.
+#[derive(Args, Clone)]
+#[command(
+    after_help = "Examples:\n  cdb keys rotate                             asks for the new pair without echo\n  cdb keys rotate --stdin --check-old-revoked < pair\n  cdb keys rotate --paper                     the same with a made-up pair, in a paper cell"
+)]
+pub struct RotateOptions {
+    /// Where the new pair comes from.
+    #[command(flatten)]
+    pub source: PairSource,
+    /// Directory of the secret files; the cell's own when absent.
+    #[arg(long)]
+    pub secrets: Option<PathBuf>,
+    /// Write into the files as they are, for containers whose mounts are single files.
+    #[arg(long)]
+    pub in_place: bool,
+    /// Take a key although the exchange says that it may withdraw; cdb_execution needs MEXC_KEY_MAY_WITHDRAW=true.
+    #[arg(long)]
+    pub allow_withdraw: bool,
+    /// Longest wait until the running service uses the new secret, s.
+    #[arg(long, default_value_t = 45)]
+    pub wait_sec: u64,
+    /// The services do not run: replace the files and wait for nobody.
+    #[arg(long)]
+    pub offline: bool,
+    /// Then wait until the exchange refuses the old key.
+    #[arg(long, conflicts_with = "offline")]
+    pub check_old_revoked: bool,
+    /// For how long, s.
+    #[arg(long, default_value_t = 900, requires = "check_old_revoked")]
+    pub revoke_wait_sec: u64,
 }
 
 /// Breaker commands.

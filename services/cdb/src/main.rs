@@ -12,6 +12,7 @@ mod replay; // decisions made again
 mod reconcile; // exchange, audit trail and ledger side by side
 mod audit; // audit verify
 mod ledger; // ledger rebuild
+mod keys; // secrets: status and rotation
 mod up; // running a cell
 mod demo; // the sample orders
 
@@ -20,7 +21,7 @@ use std::process::ExitCode;
 use cdb_io::operator::BreakerMove;
 use clap::Parser as _;
 
-use crate::arguments::{Arguments, AuditCommand, BreakerCommand, Command, LedgerCommand, OrderCommand};
+use crate::arguments::{Arguments, AuditCommand, BreakerCommand, Command, KeysCommand, LedgerCommand, OrderCommand};
 use crate::outcome::Outcome;
 
 #[tokio::main(flavor = "current_thread")]
@@ -47,6 +48,9 @@ async fn main() -> ExitCode {
         Command::Reconcile => reconcile::run(&arguments.at).await,
         Command::Audit(AuditCommand::Verify(options)) => audit::verify::run(&arguments.at, options),
         Command::Ledger(LedgerCommand::Rebuild(options)) => ledger::rebuild(&arguments.at, options).await,
+        Command::Keys(KeysCommand::Status) => keys::status::run(&arguments.at).await,
+        Command::Keys(KeysCommand::Rotate(options)) => keys::exchange::rotate(&arguments.at, options).await,
+        Command::Keys(KeysCommand::CheckRevoked(source)) => keys::exchange::check_revoked(&arguments.at, source).await,
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,13 +6,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use cdb_core::ids::Symbol;
+use cdb_core::key_change::KeyPair;
 use cdb_core::limits::{CircuitOpenAction, Limits};
 use cdb_core::report::Mode;
 use cdb_core::secret::Secret;
 use cdb_core::verdict::VerdictKey;
 use cdb_io::config::{Environment, ServiceConfig};
 use cdb_mexc::endpoint::Budgets;
-use cdb_mexc::signing::Credentials;
 
 /// Where the exchange is when nothing else is set.
 const LIVE_BASE: &str = "https://api.mexc.com";
@@ -32,10 +32,12 @@ pub struct Config {
     pub service: ServiceConfig,
     /// Checks verdicts.
     pub verdict_key: VerdictKey,
-    /// Signs requests.
-    pub credentials: Credentials,
-    /// Fingerprint of the API key, the only thing of it that may be shown.
-    pub key_fingerprint: String,
+    /// Signs requests, from the start on.
+    pub key_pair: KeyPair,
+    /// Where the pair is watched for changes, when it is in files.
+    pub key_files: Option<(PathBuf, PathBuf)>,
+    /// A key is used although the exchange says that it may withdraw.
+    pub may_withdraw: bool,
     /// Where the exchange is.
     pub exchange_base: String,
     /// Where its streams are.
@@ -88,8 +90,8 @@ impl Config {
         let mut environment = Environment::of_process();
         let service = ServiceConfig::read(&mut environment, "cdb_execution", DEFAULT_PORT);
         let verdict_key = environment.secret("VERDICT_KEY", service.mode);
-        let api_key = environment.secret("MEXC_API_KEY", service.mode);
-        let api_secret = environment.secret("MEXC_API_SECRET", service.mode);
+        let key_pair = environment.secret_pair("MEXC_API_KEY", "MEXC_API_SECRET", service.mode);
+        let may_withdraw = environment.value("MEXC_KEY_MAY_WITHDRAW", false);
         let exchange_base = exchange_base(&mut environment, service.mode);
         let stream_base = stream_base(&mut environment, service.mode, &exchange_base);
         let budgets = budgets(&mut environment, service.mode);
@@ -99,14 +101,15 @@ impl Config {
         let doubt_max = Duration::from_secs(environment.value("DOUBT_MAX_SEC", DOUBT_MAX_SEC));
         // The same reading as in cdb_risk, so that both refuse the same mistakes.
         let limits = Limits::from_variables(environment.variables());
-        match (limits, verdict_key, api_key, api_secret) {
-            (Ok((limits, _)), Some(verdict_key), Some(api_key), Some(api_secret)) => {
+        match (limits, verdict_key, key_pair) {
+            (Ok((limits, _)), Some(verdict_key), Some((api_key, api_secret, key_files))) => {
                 environment.finish()?;
                 Ok(Self {
                     service,
                     verdict_key: VerdictKey::new(&verdict_key),
-                    key_fingerprint: api_key.fingerprint(),
-                    credentials: Credentials::new(api_key, &api_secret),
+                    key_pair: KeyPair { api_key, api_secret },
+                    key_files,
+                    may_withdraw,
                     exchange_base,
                     stream_base,
                     recv_window_ms: limits.recv_window_ms,

@@ -19,6 +19,7 @@ use cdb_io::scripts::Scripts;
 use cdb_io::supervise::Shutdown;
 use cdb_io::{clock, events, heartbeat};
 use cdb_mexc::client::Client;
+use cdb_mexc::signing::Credentials;
 use futures_util::FutureExt as _;
 use redis::aio::ConnectionManager;
 use serde_json::json;
@@ -30,6 +31,7 @@ use crate::book::Book;
 use crate::canceler::Canceler;
 use crate::config::Config;
 use crate::gatekeeper::Gatekeeper;
+use crate::keyring::{Keyring, Tools};
 use crate::local_stop::LocalStop;
 use crate::market::{self, Pairs, Quotes};
 use crate::observe::Observer;
@@ -67,6 +69,8 @@ pub struct Process {
     pub health: Health,
     /// Metrics and logs.
     pub observer: Observer,
+    /// The exchange key.
+    pub keyring: Keyring,
     client: Client,
     stop: LocalStop,
 }
@@ -83,8 +87,12 @@ impl Process {
         observer: Observer,
         stop: LocalStop,
     ) -> anyhow::Result<Self> {
-        let client = Client::new(&config.exchange_base, config.credentials.clone()).map_err(anyhow::Error::msg)?;
-        Ok(Self { config, audit, health, observer, client, stop })
+        let pair = config.key_pair.clone();
+        let credentials = Credentials::new(pair.api_key.clone(), &pair.api_secret);
+        let client = Client::new(&config.exchange_base, credentials).map_err(anyhow::Error::msg)?;
+        let keyring = Keyring::new(pair, config.key_files.clone(), config.may_withdraw);
+        observer.key(&keyring.fingerprint(), 1);
+        Ok(Self { config, audit, health, observer, keyring, client, stop })
     }
 
     /// The exchange client.
@@ -168,7 +176,8 @@ pub async fn term(process: &Process, mut shutdown: Shutdown) -> anyhow::Result<(
     process.health.well("lease");
     let (crew, mut failed) = Crew::new();
     let (health, service) = (process.health.clone(), config.service.service);
-    crew.spawn("lease", beat(redis.clone(), scripts.clone(), lease.clone(), token.clone(), health, service));
+    let keyring = process.keyring.clone();
+    crew.spawn("lease", beat(redis.clone(), scripts.clone(), lease.clone(), token.clone(), health, service, keyring));
     let led = lead(process, &bus, scripts.clone(), token, &crew, &mut shutdown);
     let outcome = tokio::select! {
         outcome = led => outcome,
@@ -189,13 +198,15 @@ async fn beat(
     token: String,
     health: Health,
     service: &'static str,
+    keyring: Keyring,
 ) -> anyhow::Result<()> {
     loop {
         match lease.ask(&scripts, &mut redis).await? {
             Asked::Ours(current) if current == token => health.progress(),
             Asked::Ours(_) | Asked::Held | Asked::NoEpoch => bail!("the lease was lost"),
         }
-        heartbeat::beat(&mut redis, service, Some(true), LEASE_TTL_MS).await?;
+        let secrets = json!({"MEXC_API_KEY": keyring.report()});
+        heartbeat::beat(&mut redis, service, Some(true), &secrets, LEASE_TTL_MS).await?;
         tokio::time::sleep(LEASE_RENEWAL).await;
     }
 }
@@ -218,7 +229,10 @@ async fn lead(
     let observer = process.observer.clone();
     let book = Book::new(process.audit.clone(), gatekeeper.clone(), config.service.mode, observer.clone());
     let client = process.client.clone();
-    let venue = Venue::open(client, config.budgets, gatekeeper.clone(), config.recv_window_ms, observer).await?;
+    let keyring = process.keyring.clone();
+    let venue =
+        Venue::open(client, config.budgets, gatekeeper.clone(), config.recv_window_ms, keyring.clone(), observer)
+            .await?;
     let live = Live::default();
     let tracker = Tracker::new(book.clone(), venue.clone(), crew.clone(), live.clone());
     let sender = Sender::new(
@@ -241,6 +255,8 @@ async fn lead(
     let Recovered { unsettled, known, baseline } =
         recovery::recover(&book, &config.service.audit_dir, &approved, &config.verdict_key).await?;
     crew.spawn("clock", venue.clone().keep_clock());
+    let tools = Tools { venue: venue.clone(), audit: process.audit.clone(), health: process.health.clone() };
+    crew.spawn("keyring", keyring.run(tools));
     // Prices and streams go on while doubts are settled; only sending waits.
     let pairs = Pairs::default();
     let quotes = Quotes::new(config.symbols.clone(), venue.clone(), redis);
@@ -334,9 +350,9 @@ async fn announce(redis: &mut ConnectionManager, process: &Process, token: &str)
     let mode = config.service.mode.as_str();
     let detail = json!({"token": token, "build": cdb_io::config::BUILD, "mode": mode});
     process.audit.note(Entry::of("LEASE_ACQUIRED", json!({"token": token, "mode": mode}))).await?;
-    process.audit.note(Entry::of("KEY_LOADED", json!({"fingerprint": config.key_fingerprint}))).await?;
+    process.audit.note(Entry::of("KEY_LOADED", json!({"fingerprint": process.keyring.fingerprint()}))).await?;
     let leads = Event::by_service(EventType::LeaseAcquired, service, "this instance sends", detail, now);
-    let key = json!({"fingerprint": config.key_fingerprint});
+    let key = json!({"secret": "MEXC_API_KEY", "fingerprint": process.keyring.fingerprint()});
     let key = Event::by_service(EventType::KeyLoaded, service, "exchange key in use", key, now);
     for event in [leads, key] {
         events::publish(redis, &event).await?;

@@ -5,6 +5,7 @@
 
 mod config; // settings
 mod gatekeeper; // the gate and the rate budgets, asked
+mod keyring; // the exchange key, and how a new one is taken over
 mod venue; // every call to the exchange, within its budget
 mod book; // the orders that were claimed, and what is recorded and published of them
 mod recovery; // what an earlier process left behind
@@ -57,7 +58,7 @@ async fn serve() -> anyhow::Result<()> {
     let observer = Observer::new(&config)?;
     let (audit, writer_end) = audit_log::open_for(&config.service)?;
     let mut started = config.service.started();
-    started["key_fingerprint"] = json!(config.key_fingerprint);
+    started["key_fingerprint"] = json!(config.key_pair.api_key.fingerprint());
     audit.note(Entry::of("SERVICE_STARTED", started)).await?;
     let mut tasks = Tasks::default();
     let listen = config.service.http_listen;

@@ -62,6 +62,8 @@ pub struct Observer {
     stream_ends: IntCounterVec,
     /// Fills that the user stream should have told of, and that were found by asking.
     pub stream_missed: IntCounter,
+    key_info: IntGaugeVec,
+    key_generation: IntGauge,
     leads: IntGauge,
     audit_disk_free: IntGauge,
     ages: Arc<Mutex<Ages>>,
@@ -129,7 +131,7 @@ impl Observer {
     pub fn new(config: &Config) -> anyhow::Result<Self> {
         let meters = Meters::of("cdb_execution");
         let mode = config.service.mode.as_str();
-        meters.build_info(mode, &[("key_fingerprint", &config.key_fingerprint)])?;
+        meters.build_info(mode, &[])?;
         let answers =
             ["granted", "wait", "not_leader"].into_iter().chain(GateRefusal::ALL.iter().map(|refusal| refusal.code()));
         let endpoints = || Endpoint::ALL.iter().map(|endpoint| endpoint.name());
@@ -178,6 +180,8 @@ impl Observer {
             stream_messages: meters.counters("stream_messages_total", "Messages", "message", MESSAGES)?,
             stream_ends: meters.counters("stream_ends_total", "Ends of streams", "cause", STREAM_ENDS)?,
             stream_missed: meters.counter("stream_missed_fills_total", missed)?,
+            key_info: meters.gauges("key_info", "1 for the exchange key in use", "fingerprint", [])?,
+            key_generation: meters.gauge("key_generation_count", "Exchange keys that this process has used")?,
             leads: meters.gauge("leads", "1 while this instance sends")?,
             audit_disk_free: meters.gauge("audit_disk_free_ppm", "Free share of the audit trail's disk, millionths")?,
             in_doubt_age: meters.gauge("in_doubt_age_seconds", "Age of the oldest doubt")?,
@@ -194,6 +198,13 @@ impl Observer {
 
     fn ages(&self) -> MutexGuard<'_, Ages> {
         self.ages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The exchange key in use.
+    pub fn key(&self, fingerprint: &str, generation: u64) {
+        self.key_info.reset();
+        self.key_info.with_label_values(&[fingerprint]).set(1);
+        self.key_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
     }
 
     /// Whether this instance sends. What a former term counted does not stand any more.

@@ -25,6 +25,7 @@ use serde_json::json;
 use tokio::sync::Notify;
 
 use crate::gatekeeper::{Gatekeeper, Settlement};
+use crate::keyring::Keyring;
 use crate::observe::Observer;
 
 /// Longest wait for a rate slot of a call that is not an order.
@@ -60,6 +61,7 @@ pub struct Venue {
     clock_refused: Arc<Notify>,
     /// When each kind of event was last told.
     told: Arc<Mutex<BTreeMap<EventType, Instant>>>,
+    keyring: Keyring,
     observer: Observer,
 }
 
@@ -73,10 +75,11 @@ impl Venue {
         budgets: Budgets,
         gatekeeper: Gatekeeper,
         recv_window_ms: i64,
+        keyring: Keyring,
         observer: Observer,
     ) -> anyhow::Result<Self> {
         let (clock, clock_refused, told) = (Arc::default(), Arc::default(), Arc::default());
-        let venue = Self { client, budgets, gatekeeper, recv_window_ms, clock, clock_refused, told, observer };
+        let venue = Self { client, budgets, gatekeeper, recv_window_ms, clock, clock_refused, told, keyring, observer };
         venue.measure_clock().await?;
         Ok(venue)
     }
@@ -182,8 +185,10 @@ impl Venue {
         let begun = Instant::now();
         let answer = call(&self.client, stamp).await;
         self.observer.answered(endpoint, begun.elapsed(), answer.as_ref().err());
-        if let Err(trouble) = &answer {
-            self.heed(trouble).await?;
+        match &answer {
+            Ok(_) if endpoint.is_signed() => self.keyring.used(),
+            Ok(_) => {}
+            Err(trouble) => self.heed(trouble).await?,
         }
         if is_answered(answer.as_ref().err()) {
             let slots = Some((nonce.as_str(), budgets.as_slice()));
@@ -228,6 +233,11 @@ impl Venue {
         Ok(Some((trades, is_whole)))
     }
 
+    /// The connection for plain commands.
+    pub fn redis(&self) -> redis::aio::ConnectionManager {
+        self.gatekeeper.redis()
+    }
+
     /// Metrics and logs.
     pub const fn observer(&self) -> &Observer {
         &self.observer
@@ -240,6 +250,9 @@ impl Venue {
 
     /// Counts the exchange's answer to a new order.
     pub fn observe_placed(&self, elapsed: Duration, trouble: Option<&Trouble>) {
+        if trouble.is_none() {
+            self.keyring.used();
+        }
         self.observer.answered(Endpoint::NewOrder, elapsed, trouble);
         self.observer.sent(trouble);
     }
@@ -280,6 +293,7 @@ impl Venue {
             Meaning::RateLimited { wait_s } => (wait_s, false),
             Meaning::Banned { wait_s } => (wait_s, true),
             Meaning::Refused(VenueRefusal::Auth) => {
+                self.keyring.doubt();
                 self.observer.security(SecurityKind::ExchangeAuth);
                 let detail = json!({"kind": "exchange_auth"});
                 return self.tell(EventType::Security, &trouble.text, detail).await;

@@ -122,7 +122,8 @@ async fn read(
         health.well(stream);
         health.progress_of(stream);
         if stream == keys::EVENTS {
-            heartbeat::beat(&mut bus.commands(), config.service.service, None, HEARTBEAT_MS).await?;
+            heartbeat::beat(&mut bus.commands(), config.service.service, None, &serde_json::Value::Null, HEARTBEAT_MS)
+                .await?;
         }
     }
 }

@@ -37,6 +37,7 @@ pub fn routes(ledger: Ledger, bus: Bus, mode: Mode, rebuilds: Rebuilds) -> Route
         .route("/api/positions", get(positions))
         .route("/api/totals", get(totals))
         .route("/api/refusals", get(refusals))
+        .route("/api/secrets", get(secrets))
         .route("/api/rebuilds/{id}", get(rebuild))
         .with_state(Served { ledger, bus, mode: mode.as_str(), rebuilds })
 }
@@ -114,6 +115,27 @@ async fn refusals(State(served): State<Served>) -> Result<Response, Failure> {
     .await?;
     Ok(Json(rows.into_iter().map(|row| json!({"reason": row.reason, "count": row.count})).collect::<Vec<_>>())
         .into_response())
+}
+
+/// Secrets by name and fingerprint, with their first sight.
+async fn secrets(State(served): State<Served>) -> Result<Response, Failure> {
+    let rows = sqlx::query!(
+        r#"SELECT secret AS "secret!", fingerprint AS "fingerprint!", first_seen AS "first_seen!", rotated_at
+           FROM secrets ORDER BY secret, last_seen DESC LIMIT $1"#,
+        LIMIT_MAX
+    )
+    .fetch_all(&served.ledger.pool)
+    .await?;
+    let secrets: Vec<_> = rows
+        .into_iter()
+        .map(|row| {
+            json!({
+                "secret": row.secret, "fingerprint": row.fingerprint, "first_seen": row.first_seen.timestamp_millis(),
+                "rotated_at": row.rotated_at.map(|at| at.timestamp_millis()),
+            })
+        })
+        .collect();
+    Ok(Json(secrets).into_response())
 }
 
 #[derive(Deserialize)]

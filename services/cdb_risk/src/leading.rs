@@ -434,7 +434,14 @@ impl Leader<'_> {
         self.observer.beat(&self.desk, now);
         self.trail.figures(&self.desk, now).await?;
         self.publish_usage(now).await?;
-        heartbeat::beat(&mut self.redis, self.config.service.service, Some(true), LEASE_TTL_MS).await?;
+        heartbeat::beat(
+            &mut self.redis,
+            self.config.service.service,
+            Some(true),
+            &serde_json::Value::Null,
+            LEASE_TTL_MS,
+        )
+        .await?;
         Ok(())
     }
 
