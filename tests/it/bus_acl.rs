@@ -39,6 +39,7 @@ const MATRIX: &[(&[&str], [bool; 5])] = &[
     (&["HSET", "cdb:conditions:cdb_monitor", "ledger_away", "x"], [false, false, false, false, true]),
     (&["SET", "cdb:reconcile:command", "x"], [true, false, false, false, false]),
     (&["SET", "cdb:ledger:command", "x"], [true, false, false, false, false]),
+    (&["SET", "cdb:anchor:command", "x"], [true, false, false, false, false]),
     (&["SET", "cdb:reconcile", "x"], [false, false, false, true, false]),
     (&["XTRIM", "cdb:orders", "MAXLEN", "0"], [false; 5]),
     (&["XDEL", "cdb:verdicts", "1-1"], [false; 5]),

@@ -22,6 +22,7 @@ mod reconciliation; // exchange, audit trail and ledger compared
 mod ledger; // every row once, whatever goes away; rebuilt; who may do what
 mod foreign_order; // orders that cdb did not send
 mod gate_differential; // gate.lua against its specification
+mod audit_proof; // chains followed, signed for, anchored
 mod audit_tampering; // `cdb audit verify` after trading
 mod audit_attacks; // every way to change a trail, and what `cdb audit verify` calls it
 mod audit_kill; // kill -9 of the writer, and two writers

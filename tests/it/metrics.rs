@@ -30,7 +30,21 @@ fn known_values() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
         ("reason", reasons.clone()),
         ("check", reasons),
         ("outcome", words(&["passed", "refused"])),
-        ("state", words(&["unknown", "closed", "open", "half_open", "clear", "stopped", "present", "absent"])),
+        (
+            "state",
+            words(&[
+                "unknown",
+                "closed",
+                "open",
+                "half_open",
+                "clear",
+                "stopped",
+                "present",
+                "absent",
+                "clean",
+                "broken",
+            ]),
+        ),
         ("cause", Cause::ALL.iter().map(|cause| cause.code()).chain(ends).collect()),
         ("change", words(&["set", "cleared"])),
         ("limit", settings.iter().map(|setting| setting.name).collect()),
@@ -45,6 +59,7 @@ fn known_values() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
         ("service", words(&SERVICES)),
         ("opinion", words(cdb_core::second_opinion::Opinion::WORDS)),
         ("group", words(&["cdb_risk", "cdb_execution"])),
+        ("place", words(&["ledger", "copies"])),
     ];
     rows.into_iter().map(|(label, values)| (label, values.into_iter().collect())).collect()
 }

@@ -75,6 +75,8 @@ pub mod keys {
     pub const RECONCILE: &str = "cdb:reconcile";
     /// An operator's wish to rebuild the ledger.
     pub const LEDGER_COMMAND: &str = "cdb:ledger:command";
+    /// An operator's wish for audit checkpoints at once.
+    pub const ANCHOR_COMMAND: &str = "cdb:anchor:command";
     /// Conditions that the breaker heeds, a hash for each service that reports them.
     pub const CONDITIONS: &str = "cdb:conditions:";
     /// Heartbeats.

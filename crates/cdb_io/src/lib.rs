@@ -13,6 +13,7 @@ pub mod heartbeat; // which services live
 pub mod audit_log; // the audit chain on disk, group-committed
 pub mod audit_compress; // its old days, compressed
 pub mod audit_files; // the chain read back and verified, line by line
+pub mod audit_tail; // a chain followed as it grows
 pub mod conditions; // what the breaker must heed, reported
 pub mod events; // what happened to the desk, published
 pub mod operator; // what an operator may do, on record

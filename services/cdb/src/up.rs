@@ -260,6 +260,7 @@ impl Desk {
                 ("POSTGRES_DB", ledger.database.clone()),
                 ("POSTGRES_PASSWORD_FILE", path("postgres_password")),
                 ("POSTGRES_OWNER_PASSWORD_FILE", path("postgres_owner")),
+                ("CHECKPOINT_KEY_FILE", path("checkpoint_key")),
                 ("STATE_DIR", self.dir.join("monitor").to_string_lossy().into_owned()),
                 ("RISK_URL", format!("http://127.0.0.1:{}", ports.risk)),
                 ("EXECUTION_URL", format!("http://127.0.0.1:{}", ports.execution)),

@@ -2,15 +2,24 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use cdb_core::checkpoint::{CheckpointKey, KeyFault};
 use cdb_core::secret::Secret;
 use cdb_io::config::{Environment, RedisConfig, ServiceConfig};
 
+use crate::audit::AuditConfig;
 use crate::console::ConsoleConfig;
 
 /// Design §5.
 const LEDGER_AWAY_MAX_SEC: u64 = 60;
+/// How often a chain that has grown is signed for.
+const CHECKPOINT_INTERVAL_SEC: u64 = 60;
+/// An anchored checkpoint must not be older.
+const ANCHOR_AGE_MAX_SEC: u64 = 3_600;
+/// All records are read again this often.
+const AUDIT_RECHECK_SEC: u64 = 86_400;
 /// Where the console listens when nothing else is set.
 const CONSOLE_PORT: u16 = 8080;
 
@@ -26,6 +35,8 @@ pub struct Config {
     pub postgres: PostgresConfig,
     /// The operator's page.
     pub console: ConsoleConfig,
+    /// The audit trail.
+    pub audit: AuditConfig,
     /// A database away for longer opens the breaker.
     pub ledger_away_max: Duration,
     /// Where this service keeps what neither Redis nor the database may make it forget.
@@ -71,10 +82,39 @@ impl Config {
         };
         let ledger_away_max = Duration::from_secs(environment.value("LEDGER_AWAY_MAX_SEC", LEDGER_AWAY_MAX_SEC));
         let state_dir = environment.value("STATE_DIR", PathBuf::from("/var/lib/cdb/monitor"));
+        let audit = audit(&mut environment, &service);
         let console = console(&mut environment, &service);
         environment.finish()?;
-        Ok(Self { service, postgres, console, ledger_away_max, state_dir })
+        Ok(Self { service, postgres, console, audit, ledger_away_max, state_dir })
     }
+}
+
+fn audit(environment: &mut Environment, service: &ServiceConfig) -> AuditConfig {
+    let name = environment.value("AUDIT_ORIGIN", "cdb".to_owned());
+    let secret = environment.secret_if_present("CHECKPOINT_KEY", service.mode);
+    let key = secret.and_then(|secret| match CheckpointKey::new(&name, &secret) {
+        Ok(key) => Some(Arc::new(key)),
+        Err(fault) => {
+            let variable = if fault == KeyFault::Name { "AUDIT_ORIGIN" } else { "CHECKPOINT_KEY" };
+            environment.fault(variable, fault.to_string());
+            None
+        }
+    });
+    let mut seconds = |name: &str, default: u64, least: u64| {
+        let value = environment.value(name, default);
+        if value < least {
+            environment.fault(name, format!("must be at least {least}"));
+        }
+        Duration::from_secs(value.max(least))
+    };
+    let interval = seconds("CHECKPOINT_INTERVAL_SEC", CHECKPOINT_INTERVAL_SEC, 1);
+    let age_max = seconds("ANCHOR_AGE_MAX_SEC", ANCHOR_AGE_MAX_SEC, 2);
+    let recheck = seconds("AUDIT_RECHECK_SEC", AUDIT_RECHECK_SEC, 1);
+    if age_max <= interval {
+        environment.fault("ANCHOR_AGE_MAX_SEC", "must be larger than CHECKPOINT_INTERVAL_SEC");
+    }
+    let copies = environment.text("CHECKPOINT_DIR").map(PathBuf::from);
+    AuditConfig { key, interval, age_max, recheck, copies }
 }
 
 fn console(environment: &mut Environment, service: &ServiceConfig) -> ConsoleConfig {

@@ -12,6 +12,7 @@ mod watching; // what those who watch ask of the ledger
 mod views; // what the CLI asks for
 mod console; // the operator's page
 mod second_opinion; // every verdict, decided again
+mod audit; // the audit chains verified, signed for, anchored
 mod observe; // metrics
 
 use std::process::ExitCode;
@@ -57,6 +58,9 @@ async fn serve() -> anyhow::Result<()> {
     console::start(&config, ledger.clone(), bus.clone(), &mut tasks)?;
     let audit_dir = config.service.audit_dir.clone();
     tasks.spawn("rebuilds", ledger::serve_rebuilds(ledger.clone(), bus.clone(), audit_dir, rebuilds, tasks.shutdown()));
+    let (of_audit, meters) = (config.clone(), observer.audit.clone());
+    let auditing = audit::run(of_audit, ledger.clone(), bus.clone(), health.clone(), meters, tasks.shutdown());
+    tasks.spawn("audit", auditing);
     let mode = config.service.mode.as_str();
     tasks.spawn("equity", watching::sample_equity(ledger.clone(), bus.clone(), mode, tasks.shutdown()));
     let second_opinion =

@@ -5,6 +5,7 @@ use cdb_core::second_opinion::Opinion;
 use cdb_io::meters::{Meters, Position, UNKNOWN};
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
+use crate::audit::meters::AuditMeters;
 use crate::config::Config;
 use crate::projection::STREAMS;
 
@@ -48,6 +49,8 @@ pub struct Observer {
     pub pending: IntGaugeVec,
     /// Millionths of the disk that are free.
     pub disk_free: IntGauge,
+    /// The audit trail.
+    pub audit: AuditMeters,
     events: IntCounterVec,
     second_opinions: IntCounterVec,
 }
@@ -79,6 +82,7 @@ impl Observer {
             lag: meters.gauges("group_lag_entries", "Entries that a group has not read", "group", GROUPS)?,
             pending: meters.gauges("group_pending_entries", "Entries read and not acknowledged", "group", GROUPS)?,
             disk_free: meters.gauge("disk_free_ppm", "Free share of the disk of STATE_DIR, millionths")?,
+            audit: AuditMeters::new(&meters)?,
             events: meters.counters("events_total", "Events of the desk since this process began", "type", words)?,
             second_opinions: meters.counters(
                 "second_opinions_total",

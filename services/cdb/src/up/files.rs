@@ -16,8 +16,9 @@ use crate::outcome::{CONFIGURATION, Result, WithCode as _, end};
 /// Users of the bus.
 const REDIS_USERS: [&str; 6] = ["operator", "strategy", "cdb_risk", "cdb_execution", "cdb_monitor", "exporter"];
 /// Secrets that are generated for a paper cell.
-const OTHER_SECRETS: [&str; 10] = [
+const OTHER_SECRETS: [&str; 11] = [
     "verdict_key",
+    "checkpoint_key",
     "mexc_api_key",
     "mexc_api_secret",
     "stop_token",
