@@ -1,6 +1,7 @@
 //! A headless Chromium, driven: what an operator sees and presses.
 
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -67,6 +68,7 @@ impl Browser {
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("the log"))
             .stderr(log)
+            .process_group(0)
             .spawn()
             .expect("chromedriver");
         let data = profile.path().join("profile");
@@ -236,9 +238,9 @@ fn base64_decoded(text: &str) -> Vec<u8> {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The driver ends its browser when it is asked to end.
+        // The driver leaves its browser behind, which is in the driver's own group.
         if let Some(pid) = i32::try_from(self.driver.id()).ok().and_then(rustix::process::Pid::from_raw) {
-            let _gone = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            let _gone = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
         }
         let _gone = self.driver.wait();
     }
