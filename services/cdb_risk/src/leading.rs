@@ -228,6 +228,8 @@ impl Leader<'_> {
     ) -> anyhow::Result<()> {
         // Before the first permit: whatever stop this data set has lost is set again.
         self.look_at_stops(true).await?;
+        // An operator's reset measures losses anew, for which what is held must have its prices.
+        self.read_market().await?;
         self.beat(lease).await?;
         self.report_health(health);
         self.take_over_pending(0).await?;
