@@ -3,6 +3,7 @@
 //! An approval reserves at once; a reservation ends with the order's final report. An order in doubt keeps all of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 
 use rust_decimal::Decimal;
 
@@ -15,7 +16,7 @@ use crate::report::{AccountSnapshot, ExecutionReport, OrdStatus};
 use crate::symbol_rules::{SymbolRules, USD_ASSETS};
 use crate::time::Timestamp;
 
-mod totals; // what an order is held against, summed at each change
+mod totals; // what an order is held against, summed once after a change
 
 use totals::{OrderTotals, Worth};
 
@@ -60,10 +61,10 @@ pub struct Portfolio {
     orders: BTreeMap<ClOrdId, OpenOrder>,
     quotes: BTreeMap<Symbol, Quote>,
     rules: BTreeMap<Symbol, SymbolRules>,
-    /// Of `orders`, after each of their changes.
-    order_totals: OrderTotals,
-    /// Of `holdings`, after each change of theirs or of a price, in each asset that a symbol is paid in.
-    worth: BTreeMap<Asset, Result<Worth, Asset>>,
+    /// Of `orders`; summed when first asked for after one of them has changed.
+    order_totals: OnceLock<OrderTotals>,
+    /// Of `holdings`, in each asset that a symbol is paid in; the same after a change of theirs or of a price.
+    worth: OnceLock<BTreeMap<Asset, Result<Worth, Asset>>>,
 }
 
 impl Portfolio {
@@ -107,8 +108,8 @@ impl Portfolio {
             return false;
         }
         self.rules.insert(rules.symbol.clone(), rules);
-        self.sum_orders();
-        self.sum_worth();
+        self.order_totals.take();
+        self.worth.take();
         true
     }
 
@@ -118,7 +119,7 @@ impl Portfolio {
             Some(held) if held.ts > quote.ts || *held == quote => false,
             Some(_) | None => {
                 self.quotes.insert(quote.symbol.clone(), quote);
-                self.sum_worth();
+                self.worth.take();
                 true
             }
         }
@@ -133,7 +134,7 @@ impl Portfolio {
             self.holdings
                 .insert(balance.asset.clone(), Holding { total: balance.free + balance.locked, foreign_locked });
         }
-        self.sum_worth();
+        self.worth.take();
         self.balances_as_of = Some(snapshot.ts);
         self.can_trade = snapshot.can_trade;
     }
@@ -174,23 +175,25 @@ impl Portfolio {
             approved_at: now,
         };
         self.orders.insert(order.cl_ord_id.clone(), open);
-        self.sum_orders();
+        self.order_totals.take();
     }
 
     /// Takes back a reservation whose approval was never published.
     pub fn release(&mut self, cl_ord_id: &ClOrdId) {
         self.orders.remove(cl_ord_id);
-        self.sum_orders();
+        self.order_totals.take();
     }
 
-    fn sum_orders(&mut self) {
-        self.order_totals = OrderTotals::of(&self.orders, &self.rules);
+    fn order_totals(&self) -> &OrderTotals {
+        self.order_totals.get_or_init(|| OrderTotals::of(&self.orders, &self.rules))
     }
 
-    fn sum_worth(&mut self) {
-        let quotes: BTreeSet<&Asset> = self.rules.values().map(|rules| &rules.quote).collect();
-        let worth = |quote: &Asset| (quote.clone(), Worth::of(&self.holdings, &self.quotes, quote));
-        self.worth = quotes.into_iter().map(worth).collect();
+    fn worth(&self) -> &BTreeMap<Asset, Result<Worth, Asset>> {
+        self.worth.get_or_init(|| {
+            let quotes: BTreeSet<&Asset> = self.rules.values().map(|rules| &rules.quote).collect();
+            let worth = |quote: &Asset| (quote.clone(), Worth::of(&self.holdings, &self.quotes, quote));
+            quotes.into_iter().map(worth).collect()
+        })
     }
 
     /// Moves balances and reservations by one report. The caller has removed repeated reports.
@@ -232,9 +235,9 @@ impl Portfolio {
         {
             open.is_acknowledged = true;
         }
-        self.sum_orders();
+        self.order_totals.take();
         if report.fill.is_some() {
-            self.sum_worth();
+            self.worth.take();
         }
     }
 
@@ -282,21 +285,21 @@ impl Portfolio {
     #[must_use]
     pub fn free_quote(&self, quote: &Asset) -> Notional {
         let holding = self.holdings.get(quote).copied().unwrap_or_default();
-        Notional::of_quote(holding.total - holding.foreign_locked) - self.order_totals.costs_in(quote)
+        Notional::of_quote(holding.total - holding.foreign_locked) - self.order_totals().costs_in(quote)
     }
 
     /// What a new sell may sell: the holding less every open sell and every foreign lock.
     #[must_use]
     pub fn free_base(&self, rules: &SymbolRules) -> Qty {
         let holding = self.holdings.get(&rules.base).copied().unwrap_or_default();
-        holding.total - holding.foreign_locked - self.order_totals.sells_of(rules)
+        holding.total - holding.foreign_locked - self.order_totals().sells_of(rules)
     }
 
     /// Value of the held position in a symbol's base plus every open buy of that base, as if filled. `None` without a price.
     #[must_use]
     pub fn position_notional(&self, rules: &SymbolRules) -> Option<Notional> {
         let mark = self.quotes.get(&rules.symbol)?.mark();
-        Some(mark.times(self.held(&rules.base)) + self.order_totals.buys_of(&rules.base))
+        Some(mark.times(self.held(&rules.base)) + self.order_totals().buys_of(&rules.base))
     }
 
     /// Sum of all positions and open buys, and the account's equity, both in `quote`.
@@ -304,8 +307,8 @@ impl Portfolio {
     /// # Errors
     /// The asset that has a holding and no price: what it is worth is not known, so nothing new may be risked.
     pub fn exposure_and_equity(&self, quote: &Asset) -> Result<(Notional, Notional), Asset> {
-        let sums = |worth: &Worth| (self.order_totals.reserved + worth.positions, worth.equity);
-        match self.worth.get(quote) {
+        let sums = |worth: &Worth| (self.order_totals().reserved + worth.positions, worth.equity);
+        match self.worth().get(quote) {
             Some(Ok(worth)) => Ok(sums(worth)),
             Some(Err(asset)) => Err(asset.clone()),
             None => Worth::of(&self.holdings, &self.quotes, quote).map(|worth| sums(&worth)),
@@ -315,7 +318,7 @@ impl Portfolio {
     /// The position whose price is the oldest, of those worth more than 1, and when that price was received.
     #[must_use]
     pub fn oldest_mark(&self, quote: &Asset) -> Option<(&Asset, Timestamp)> {
-        let worth = self.worth.get(quote)?.as_ref().ok()?;
+        let worth = self.worth().get(quote)?.as_ref().ok()?;
         worth.oldest.as_ref().map(|(asset, ts)| (asset, *ts))
     }
 

@@ -1,4 +1,4 @@
-//! What an order is held against, summed up whenever the account changes, so that a decision only looks it up.
+//! What an order is held against, summed once after the account has changed, so that each check only looks it up.
 
 use std::collections::BTreeMap;
 
