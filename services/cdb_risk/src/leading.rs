@@ -228,8 +228,6 @@ impl Leader<'_> {
     ) -> anyhow::Result<()> {
         // Before the first permit: whatever stop this data set has lost is set again.
         self.look_at_stops(true).await?;
-        // An operator's reset measures losses anew, for which what is held must have its prices.
-        self.read_market().await?;
         self.beat(lease).await?;
         self.report_health(health);
         self.take_over_pending(0).await?;
@@ -421,6 +419,8 @@ impl Leader<'_> {
             Asked::Ours(_) | Asked::Held => bail!("the lease was lost"),
             Asked::NoEpoch => bail!("the data set's epoch is gone: Redis was flushed"),
         }
+        // Losses are measured by these prices, also those that an operator's reset measures anew.
+        self.read_market().await?;
         // While a condition holds, time does not bring the breaker closer to its end.
         let input = self.condition.map_or(breaker::Input::Tick, breaker::Input::Trip);
         let change = self.desk.on_breaker(input, now);
@@ -431,7 +431,6 @@ impl Leader<'_> {
         self.warn_of_losses(now).await?;
         self.look_at_stops(false).await?;
         self.renew_permit().await?;
-        self.read_market().await?;
         self.desk.prune(now);
         self.observer.beat(&self.desk, now);
         self.trail.figures(&self.desk, now).await?;
